@@ -1,0 +1,110 @@
+"""`t2v train`: a folder of GIFs becomes a model, in as many sittings as it takes."""
+
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from t2v.cli.console import answer, progress_bar, say
+from t2v.cli.options import parse_assignments, parse_duration
+from t2v.config import MAX_SEED, DeviceName
+
+if TYPE_CHECKING:
+    from t2v.training.loop import Progress
+    from t2v.training.start import ReadyRun
+
+
+def train(
+    gifs: Annotated[Path, typer.Argument(help="Folder of GIFs, at any depth; captions beside them as .txt.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder (default: runs/<name of the folder>).")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="tiny, small, base, seed, or a .toml file (default: chosen for clips and machine)."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Optimizer steps; a larger number extends a run.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Training time over all starts, such as 10m or 2h.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; the old run is renamed, never deleted.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="Every random draw of the run follows from it.")
+    ] = None,
+    init_from: Annotated[Path | None, typer.Option(help="Start from the weights of this checkpoint or run.")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as train.batch_size=8."),
+    ] = None,
+    device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = "auto",
+) -> None:
+    """Train a model on a folder of GIFs, or go on with the run that is there.
+
+    Ctrl-C saves and prints the command that goes on; a second Ctrl-C ends at once.
+    """
+    from t2v.training.start import TrainRequest, open_run
+
+    request = TrainRequest(
+        clips=gifs,
+        out=out,
+        recipe=recipe,
+        num_steps=steps,
+        budget_s=None if budget is None else parse_duration(budget),
+        fresh=fresh,
+        seed=seed,
+        init_from=init_from,
+        overrides=parse_assignments(assignments or []),
+        device=device,
+    )
+    ready = open_run(request, say)
+    run = request.run.path
+    if ready.is_finished:
+        done = ready.training.step
+        say(f"{run} is finished at step {done}; extend it with --steps {2 * done}, or start anew with --fresh")
+    else:
+        stopped_by = _train(ready)
+        if stopped_by is not None:
+            say(f"saved at step {ready.training.step}; go on with: t2v train {gifs}{f' --out {out}' if out else ''}")
+            raise typer.Exit(128 + stopped_by)
+    answer(f't2v generate "{_example(ready)}" --checkpoint {run}')
+
+
+def _train(ready: "ReadyRun") -> int | None:
+    """Run to the end or to a signal, whose number is returned once the state is saved."""
+    training = ready.training
+    caught: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if caught:
+            os._exit(128 + number)
+        caught.append(number)
+        say("finishing this step and saving; once more ends at once")
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with progress_bar(unit="steps") as bar:
+            task = bar.add_task("training", total=training.plan.num_steps, completed=training.step, note="")
+            for progress in training.steps():
+                bar.update(task, completed=progress.step, note=_note(progress, training.global_batch))
+                if progress.sample_due:
+                    ready.write_samples()
+                if caught:
+                    if progress.saved is None:
+                        training.save()
+                    return caught[0] if progress.step < progress.num_steps else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return None
+
+
+def _note(progress: "Progress", global_batch: int) -> str:
+    rate = progress.step_rate * global_batch
+    return f"loss {progress.smooth_loss:.4f}, {rate:.3g} clips/s"
+
+
+def _example(ready: "ReadyRun") -> str:
+    return next(iter(ready.training.plan.prompts), "") or "..."

@@ -1,0 +1,132 @@
+"""A model in one file: weights as safetensors, with all that is needed to use them as JSON in the header."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from t2v.checkpoint.atomic import file_sha256, write_atomically
+from t2v.checkpoint.run_folder import RunFolder, StepFolder
+from t2v.config import Recipe, Settings, validate
+from t2v.errors import CheckpointError, SettingsError
+from t2v.model import Unet3D
+
+FORMAT_VERSION = 1
+HEADER_KEY = "t2v"
+BOX_NAME = "worlds.safetensors"
+
+
+class Header(Settings):
+    """What a checkpoint says of itself."""
+
+    format_version: int = FORMAT_VERSION
+    t2v_version: str
+    recipe: Recipe
+    cond_dim: int | None = Field(None, description="width of the pooled text vector; None for an unconditional model")
+    encoder_sha256: str | None = Field(None, description="hash of the text encoder's weights")
+    frame_ms: float = Field(description="mean time between two frames in training, in milliseconds")
+    step: int = Field(description="optimizer steps behind these weights")
+    num_clips: int = Field(description="clips it was trained on")
+    words: tuple[str, ...] = Field((), description="words of the captions it was trained on")
+    example_prompts: tuple[str, ...] = Field((), description="prompts it can do")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint: header, weights by name, and the hash of the file."""
+
+    path: Path
+    header: Header
+    weights: dict[str, Tensor]
+    sha256: str
+
+    def network(self) -> Unet3D:
+        """The network with these weights, float32, in evaluation mode on the CPU.
+
+        Raises CheckpointError where the weights do not fit the settings in the header.
+        """
+        network = build_network(self.header.recipe, self.header.cond_dim)
+        try:
+            network.load_state_dict({name: tensor.float() for name, tensor in self.weights.items()})
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise CheckpointError(f"the weights in {self.path} do not fit its own settings: {reason}") from None
+        return network.eval()
+
+
+def build_network(recipe: Recipe, cond_dim: int | None) -> Unet3D:
+    """A network as the recipe describes it, with fresh weights from torch's global generator."""
+    model = recipe.model.model_dump()
+    return Unet3D(model.pop("dim"), cond_dim=cond_dim, channels=recipe.data.channels, **model)
+
+
+def save_checkpoint(path: Path, weights: Mapping[str, Tensor], header: Header) -> None:
+    """Write weights and header as one file, whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    metadata = {HEADER_KEY: header.model_dump_json()}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+
+def load_checkpoint(path: Path | str) -> Checkpoint:
+    """Open a checkpoint file, a run folder (its newest step) or a step folder (its averaged weights).
+
+    Nothing in the file is executed. Raises CheckpointError for a file that is missing, broken or of another kind.
+    """
+    file = resolve(Path(path))
+    header = read_header(file)
+    with safe_open(file, framework="pt") as opened:
+        weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+    return Checkpoint(file, header, weights, file_sha256(file))
+
+
+def read_header(path: Path | str) -> Header:
+    """The header alone, without reading the weights. Raises CheckpointError as load_checkpoint does."""
+    file = resolve(Path(path))
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        hint = "; bring it in with `t2v import`" if file.suffix in {".pt", ".pth", ".ckpt"} else ""
+        raise CheckpointError(f"{file} is not a whole safetensors file ({error}){hint}") from None
+    if HEADER_KEY not in metadata:
+        raise CheckpointError(f"{file} is a safetensors file, but not one that t2v wrote")
+    try:
+        fields = json.loads(metadata[HEADER_KEY])
+        version = fields.get("format_version")
+        if version != FORMAT_VERSION:
+            raise CheckpointError(f"{file} has format {version}; this t2v reads format {FORMAT_VERSION}")
+        return validate(Header, fields, source=str(file))
+    except (json.JSONDecodeError, AttributeError, SettingsError) as error:
+        raise CheckpointError(f"the header of {file} cannot be read: {error}") from None
+
+
+def resolve(path: Path) -> Path:
+    """The weights file meant by a path: itself, or the averaged weights of a run's or a step's folder."""
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise CheckpointError(f"there is no checkpoint {path}; name a .safetensors file, a run folder or a step of it")
+    step = StepFolder(path) if StepFolder.is_one(path) else RunFolder(path).newest_step()
+    if step is None:
+        raise CheckpointError(f"{path} holds no saved step yet; name a .safetensors file or another run folder")
+    return step.ema
+
+
+def box_path() -> Path:
+    """The model in the box. Raises CheckpointError where this installation lacks it."""
+    path = Path(str(resources.files("t2v.checkpoints") / BOX_NAME))
+    if not path.is_file():
+        raise CheckpointError("this installation has no model in the box; name one with --checkpoint")
+    return path
+
+
+def as_bfloat16(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights at half the size, for a model that is only sampled from."""
+    return {name: t.to(torch.bfloat16) if t.dtype == torch.float32 else t for name, t in weights.items()}

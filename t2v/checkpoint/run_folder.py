@@ -1,0 +1,175 @@
+"""Where a run keeps what it makes: recipe, plan, log, samples, and saved steps of which the newest whole one wins."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t2v.checkpoint.atomic import file_sha256, sync, write_atomically
+from t2v.errors import RunError
+
+MANIFEST = "manifest.json"
+KEPT_STEPS = 3
+
+
+@dataclass(frozen=True)
+class StepFolder:
+    """One saved step: weights, averaged weights, optimizer and counters, with a manifest of their hashes."""
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def ema(self) -> Path:
+        return self.path / "ema.safetensors"
+
+    @property
+    def optimizer(self) -> Path:
+        return self.path / "optimizer.safetensors"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state.json"
+
+    @property
+    def step(self) -> int:
+        return int(self.path.name.removeprefix("step-"))
+
+    @staticmethod
+    def is_one(path: Path) -> bool:
+        return path.name.startswith("step-") and path.name.removeprefix("step-").isdigit() and path.is_dir()
+
+    def is_whole(self) -> bool:
+        """Whether every file of the manifest is there with the content it was saved with."""
+        try:
+            manifest = json.loads((self.path / MANIFEST).read_text())
+            return all(file_sha256(self.path / name) == digest for name, digest in manifest.items())
+        except (OSError, ValueError, AttributeError):
+            return False
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk. Every write is whole or not there."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.toml"
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def exists(self) -> bool:
+        """Whether a run was started here."""
+        return self.plan.is_file()
+
+    def create(self) -> None:
+        """Make the folders. Raises RunError where the folder already holds something that is not a run."""
+        if self.path.exists() and any(self.path.iterdir()) and not (self.exists() or self._is_unborn()):
+            raise RunError(f"{self.path} is not empty and holds no run; name another folder with --out")
+        if self._is_unborn() and self.checkpoints.exists():
+            shutil.rmtree(self.checkpoints)
+        self.samples.mkdir(parents=True, exist_ok=True)
+        self.checkpoints.mkdir(exist_ok=True)
+
+    def _is_unborn(self) -> bool:
+        """Whether all that lies here was left by a start that was killed before it wrote its plan."""
+        if self.exists() or not self.path.exists():
+            return False
+        names = {entry.name for entry in self.path.iterdir() if not entry.name.endswith(".tmp")}
+        return names <= {"samples", "checkpoints", "recipe.toml"} and all(folder.step == 0 for folder in self.steps())
+
+    def set_aside(self) -> Path:
+        """Rename the run to a free name beside it and return that; nothing is deleted."""
+        number = 1
+        while (old := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+            number += 1
+        self.path.rename(old)
+        return old
+
+    def steps(self) -> list[StepFolder]:
+        """Saved steps, oldest first; some may be damaged."""
+        if not self.checkpoints.is_dir():
+            return []
+        found = [StepFolder(path) for path in self.checkpoints.iterdir() if StepFolder.is_one(path)]
+        return sorted(found, key=lambda folder: folder.step)
+
+    def newest_step(self) -> StepFolder | None:
+        """The newest step that is whole."""
+        return next((folder for folder in reversed(self.steps()) if folder.is_whole()), None)
+
+    def save_step(self, step: int, write: Callable[[StepFolder], None]) -> StepFolder:
+        """Let `write` fill a folder, list it in a manifest and put it in place; then drop the oldest steps."""
+        final = StepFolder(self.checkpoints / f"step-{step:08d}")
+        temporary = StepFolder(self.checkpoints / f".{final.path.name}.{uuid.uuid4().hex}.tmp")
+        temporary.path.mkdir()
+        write(temporary)
+        files = sorted(temporary.path.iterdir())
+        manifest = {file.name: file_sha256(file) for file in files}
+        write_atomically(temporary.path / MANIFEST, lambda path: path.write_text(json.dumps(manifest, indent=1)))
+        for file in files:
+            sync(file)
+        sync(temporary.path)
+        if final.path.exists():  # a damaged one: a whole one would have been resumed from
+            shutil.rmtree(final.path)
+        os.replace(temporary.path, final.path)
+        sync(self.checkpoints)
+        self._prune()
+        return final
+
+    def _prune(self) -> None:
+        for folder in self.steps()[:-KEPT_STEPS]:
+            shutil.rmtree(folder.path)
+        for leftover in self.checkpoints.glob(".*.tmp"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+    def write_json(self, path: Path, content: Any) -> None:
+        """Replace a JSON file of the run."""
+        self.write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Replace a text file of the run."""
+        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+    def append_log(self, entry: dict[str, Any]) -> None:
+        """Add one line to log.jsonl."""
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+    def read_log(self) -> Iterator[dict[str, Any]]:
+        """The lines of log.jsonl; one cut off by a crash is passed over."""
+        if not self.log.is_file():
+            return
+        for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
+
+    def rewind_log(self, step: int) -> None:
+        """Drop the lines after `step`: the steps they tell of are about to be taken again."""
+        if self.log.is_file():
+            kept = [json.dumps(entry, ensure_ascii=False) for entry in self.read_log() if entry["step"] <= step]
+            self.write_text(self.log, "".join(line + "\n" for line in kept))

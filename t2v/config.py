@@ -1,0 +1,246 @@
+"""Every setting once: its type, range, default and help. Nothing here imports torch."""
+
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from t2v.errors import SettingsError
+
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+MAX_SEED = 2**53 - 1  # exact in JSON and in JavaScript, so that a page never rounds a seed
+
+ScheduleName = Literal["cosine", "linear"]
+PredictionName = Literal["eps", "v", "x0"]
+LossName = Literal["l1", "l2", "huber"]
+SamplerName = Literal["ddim", "ddpm"]
+ThresholdName = Literal["static", "dynamic", "none"]
+PrecisionName = Literal["auto", "fp32", "bf16"]
+OptimizerName = Literal["adamw", "adamw8bit"]
+DecayName = Literal["constant", "cosine", "linear"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+FitName = Literal["crop", "pad"]
+PoolingName = Literal["mean", "first"]
+RecipeName = Literal["tiny", "small", "base", "seed"]
+
+
+class Settings(BaseModel):
+    """Frozen, and strict about names: a misspelled key is an error, never a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+class DataSettings(Settings):
+    """What a clip becomes before the network sees it."""
+
+    size: int = Field(64, ge=8, le=512, description="width and height of a clip in pixels")
+    num_frames: int = Field(10, ge=1, le=128, description="frames of a clip, chosen evenly over its time")
+    channels: Literal[1, 3, 4] = Field(3, description="1 grey, 3 colour, 4 colour with transparency")
+    background: str = Field(
+        "white", description="colour behind transparent pixels, a name or #rrggbb (not used with 4 channels)"
+    )
+    fit: FitName = Field("crop", description="how a clip that is not square is made so: crop, or pad with background")
+    flip_prob: float = Field(
+        0.5, ge=0, le=1, description="chance to mirror a clip; never where its caption says left or right"
+    )
+
+
+class TextSettings(Settings):
+    """Which encoder reads the captions, and how often training hides them."""
+
+    encoder: str = Field(DEFAULT_ENCODER, description="a BERT-family encoder: hub name or local folder")
+    pooling: PoolingName = Field("mean", description="pooled vector: mean of all tokens after the first, or the first")
+    max_tokens: int = Field(64, ge=4, le=512, description="longer captions are cut here, in tokens")
+    drop_prob: float = Field(
+        0.1, ge=0, le=1, description="share of clips trained without their text, for classifier-free guidance"
+    )
+
+
+class ModelSettings(Settings):
+    """The arguments of Unet3D that a recipe may choose."""
+
+    dim: int = Field(64, ge=4, le=1024, description="channels of the first level")
+    dim_mults: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1, description="channels of each level, times dim")
+    attn_heads: int = Field(8, ge=1, le=64, description="attention heads")
+    attn_dim_head: int = Field(32, ge=4, le=256, description="channels of a temporal attention head")
+    init_dim: int | None = Field(None, ge=4, description="channels after the first convolution (default: dim)")
+    init_kernel_size: int = Field(7, ge=1, le=15, description="kernel of the first convolution, odd")
+    use_sparse_linear_attn: bool = Field(True, description="spatial linear attention at every level")
+    patch: Literal[1, 2, 4] = Field(1, description="side of the pixel squares folded into channels before the network")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.init_kernel_size % 2 == 0:
+            raise ValueError(f"init_kernel_size must be odd, not {self.init_kernel_size}")
+        return self
+
+    @property
+    def size_step(self) -> int:
+        """Width and height of a clip must be a multiple of this many pixels."""
+        return self.patch * 2 ** (len(self.dim_mults) - 1)
+
+
+class DiffusionSettings(Settings):
+    """The process that is learned."""
+
+    num_timesteps: int = Field(1000, ge=2, le=10000, description="noise levels in training")
+    schedule: ScheduleName = Field("cosine", description="how noise grows with the timestep")
+    prediction: PredictionName = Field("eps", description="what the network says: the noise, the velocity or the clip")
+    loss: LossName = Field("l1", description="distance between the network's answer and the truth")
+
+
+class TrainSettings(Settings):
+    """The training loop."""
+
+    num_steps: int = Field(10_000, ge=1, description="optimizer steps")
+    batch_size: int = Field(16, ge=1, description="clips in one pass of one process")
+    accumulation: int = Field(1, ge=1, description="passes added up before the optimizer steps")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="peak learning rate")
+    warmup_steps: int = Field(100, ge=0, description="steps over which the learning rate rises from 0")
+    decay: DecayName = Field("cosine", description="how the learning rate falls to 0 over the rest of the run")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    optimizer: OptimizerName = Field("adamw", description="AdamW, or bitsandbytes' AdamW with 8-bit states")
+    ema_decay: float = Field(0.995, ge=0, lt=1, description="weight of the past in the averaged weights")
+    ema_start: int = Field(100, ge=0, description="up to this step the average is a copy of the weights")
+    precision: PrecisionName = Field("auto", description="arithmetic of the network; auto measures this machine")
+    save_every: int = Field(500, ge=1, description="steps between saved states")
+    sample_every: int = Field(1000, ge=1, description="steps between sample sheets")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="every random draw of a run follows from it")
+
+
+class Recipe(Settings):
+    """All that defines a training run, as a recipe file states it."""
+
+    about: str = Field("", description="what the recipe is for, what it costs and what comes out")
+    prompts: tuple[str, ...] = Field((), description="prompts of the sample sheets (default: captions of the clips)")
+    data: DataSettings = DataSettings()
+    text: TextSettings = TextSettings()
+    model: ModelSettings = ModelSettings()
+    diffusion: DiffusionSettings = DiffusionSettings()
+    train: TrainSettings = TrainSettings()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        step = self.model.size_step
+        if self.data.size % step:
+            raise ValueError(f"data.size must be a multiple of {step} with this model, not {self.data.size}")
+        return self
+
+
+class GenerationSettings(Settings):
+    """What a person chooses for a clip. None means: as the checkpoint was trained."""
+
+    prompt: str = Field("", max_length=1000, description="what to draw")
+    negative: str = Field("", max_length=1000, description="what to steer away from")
+    num_frames: int | None = Field(None, ge=1, le=128, description="frames (default: as trained)")
+    size: int | None = Field(None, ge=8, le=512, description="width and height drawn, in pixels (default: as trained)")
+    num_steps: int = Field(50, ge=1, le=1000, description="denoising steps; more is slower and cleaner")
+    sampler: SamplerName = Field("ddim", description="how the noise is removed")
+    eta: float = Field(0.0, ge=0, le=1, description="fresh noise in each ddim step; 0 is none")
+    guidance_scale: float = Field(2.0, ge=0, le=50, description="how hard the text pulls; 1 is off")
+    threshold: ThresholdName = Field("static", description="how the estimated clip is kept in range at each step")
+    percentile: float = Field(0.9, gt=0, le=1, description="share of pixels inside the range, for threshold dynamic")
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="equal seeds give equal clips (default: drawn)")
+    num_clips: int = Field(1, ge=1, le=64, description="how many clips to make")
+    fps: float | None = Field(None, gt=0, le=100, description="frames a second of the file (default: as trained)")
+
+
+def load_recipe(name_or_path: str, overrides: Mapping[str, str] | None = None) -> Recipe:
+    """Read a recipe by its name or its .toml file and apply `section.key=value` overrides.
+
+    Raises SettingsError for an unknown recipe, a misspelled key or a value out of range.
+    """
+    return recipe_from_mapping(_recipe_mapping(name_or_path), overrides, source=name_or_path)
+
+
+def recipe_from_mapping(
+    mapping: Mapping[str, Any], overrides: Mapping[str, str] | None = None, *, source: str = "recipe"
+) -> Recipe:
+    """Validate a mapping as a recipe after applying overrides, whose values are TOML or bare words."""
+    merged: dict[str, Any] = {key: dict(v) if isinstance(v, Mapping) else v for key, v in mapping.items()}
+    for dotted, text in (overrides or {}).items():
+        section, _, key = dotted.partition(".")
+        check_key(dotted)
+        if key:
+            merged.setdefault(section, {})[key] = _parse_value(text)
+        else:
+            merged[section] = _parse_value(text)
+    return validate(Recipe, merged, source=source)
+
+
+def check_key(dotted: str) -> None:
+    """Raise SettingsError, naming the nearest known key, unless `dotted` names a setting of a recipe."""
+    known = recipe_keys()
+    if dotted not in known:
+        raise SettingsError(f"unknown setting {dotted!r}{_did_you_mean(dotted, known)}")
+
+
+def recipe_keys() -> list[str]:
+    """Names of all recipe settings, such as `train.batch_size`."""
+    keys = []
+    for name, field in Recipe.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Settings):
+            keys += [f"{name}.{key}" for key in section.model_fields]
+        else:
+            keys.append(name)
+    return keys
+
+
+def validate(kind: type[AnySettings], mapping: Mapping[str, Any], *, source: str) -> AnySettings:
+    """Build settings of `kind`; a wrong key or value becomes one readable SettingsError."""
+    try:
+        return kind.model_validate(mapping)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = recipe_keys() if kind is Recipe else list(kind.model_fields)
+            raise SettingsError(f"{source}: unknown setting {where!r}{_did_you_mean(where, known)}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        given = "" if first["type"] == "value_error" else f", not {first['input']!r}"
+        raise SettingsError(f"{source}: {where + ': ' if where else ''}{message}{given}") from None
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The recipes that come with t2v."""
+    return get_args(RecipeName)
+
+
+def _recipe_mapping(name_or_path: str) -> dict[str, Any]:
+    if name_or_path in recipe_names():
+        text = (resources.files("t2v") / "recipes" / f"{name_or_path}.toml").read_text(encoding="utf-8")
+    else:
+        path = Path(name_or_path)
+        if not path.is_file():
+            names = ", ".join(recipe_names())
+            raise SettingsError(f"no recipe {name_or_path!r}: name one of {names}, or a .toml file")
+        text = path.read_text(encoding="utf-8")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{name_or_path} is not readable TOML: {error}") from None
+
+
+def _parse_value(text: str) -> Any:
+    """A value typed after `--set key=`: TOML where it parses, else the bare word itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    near = get_close_matches(name, known, n=1, cutoff=0.5) or get_close_matches(
+        name.rpartition(".")[2], [key.rpartition(".")[2] for key in known], n=1, cutoff=0.5
+    )
+    full = next((key for key in known if near and key.endswith(near[0])), None)
+    return f"; did you mean {full!r}?" if full else f"; known are {', '.join(known)}"

@@ -1,0 +1,90 @@
+"""The convolutional parts of the network, frame by frame. Activations are `b f h w c`.
+
+Channels stand last because that is what a CPU likes: convolutions take the frames as channels-last images without a
+copy, projections are plain matrix products, and norms read their features from consecutive memory.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class FrameConv(nn.Conv2d):
+    """A 2D convolution of every frame by itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: b f h w c. Returns b f h' w' c'."""
+        return _on_frames(super().forward, x)
+
+
+class FrameUpsample(nn.ConvTranspose2d):
+    """A learned doubling of height and width, every frame by itself."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, dim, kernel_size=4, stride=2, padding=1)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """x: b f h w c. Returns b f 2h 2w c."""
+        return _on_frames(super().forward, x)
+
+
+def frame_downsample(dim: int) -> FrameConv:
+    """A learned halving of height and width."""
+    return FrameConv(dim, dim, kernel_size=4, stride=2, padding=1)
+
+
+class Block(nn.Module):
+    """Convolution, RMS norm over channels, scale and shift, SiLU."""
+
+    def __init__(self, dim: int, dim_out: int) -> None:
+        super().__init__()
+        self.conv = FrameConv(dim, dim_out, kernel_size=3, padding=1)
+        self.gain = nn.Parameter(torch.ones(dim_out))
+
+    def forward(self, x: Tensor, scale_shift: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """x: b f h w c; scale, shift: b c', one of each per clip. Returns b f h w c'."""
+        x = rms_normalize(self.conv(x))
+        if scale_shift is None:
+            return F.silu(x * self.gain.to(x.dtype))
+        # Gain and scale are joined while they are small, so that the clip is read once and not twice.
+        scale, shift = (rearrange(each, "b c -> b 1 1 1 c") for each in scale_shift)
+        return F.silu(torch.addcmul(shift.to(x.dtype), x, (self.gain * (scale + 1)).to(x.dtype)))
+
+
+class ResnetBlock(nn.Module):
+    """Two blocks with a way past them; the embedding of time and text scales and shifts the first. Ho et al. 2022."""
+
+    def __init__(self, dim: int, dim_out: int, *, embedding_dim: int | None = None) -> None:
+        super().__init__()
+        self.to_scale_shift = None if embedding_dim is None else nn.Linear(embedding_dim, 2 * dim_out)
+        self.block1 = Block(dim, dim_out)
+        self.block2 = Block(dim_out, dim_out)
+        self.skip = nn.Identity() if dim == dim_out else nn.Linear(dim, dim_out)
+
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """x: b f h w c; embedding: b d, for blocks built with embedding_dim. Returns b f h w c'."""
+        scale_shift = None
+        if self.to_scale_shift is not None and embedding is not None:
+            scale, shift = self.to_scale_shift(F.silu(embedding)).chunk(2, dim=-1)
+            scale_shift = scale, shift
+        past: Tensor = self.skip(x)
+        x = self.block2(self.block1(x, scale_shift))
+        return x + past
+
+
+def rms_normalize(x: Tensor) -> Tensor:
+    """Bring the features of every pixel to a root mean square of 1. x: ... c. Zhang and Sennrich 2019."""
+    # The length is summed in float32 at least. The floor only keeps an all-zero pixel from becoming NaN.
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=dtype)
+    return x * (math.sqrt(x.shape[-1]) / length.clamp_min(1e-12)).to(x.dtype)
+
+
+def _on_frames(convolve: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Show b f h w c as a batch of channels-last images and back; neither way copies."""
+    images = convolve(rearrange(x, "b f h w c -> (b f) c h w"))
+    return rearrange(images, "(b f) c h w -> b f h w c", b=len(x))

@@ -1,0 +1,253 @@
+"""A frozen BERT that turns captions into features, and the table that keeps them."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from t2v.config import PoolingName
+from t2v.errors import TextEncoderError
+from t2v.model.encoder_files import CONFIG, TOKENIZER, EncoderFiles, SourceName, find_encoder
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedModel
+
+# Encoders that read a text between two marks, with the places that each takes off its position table.
+FAMILY = {
+    "albert": 0,
+    "bert": 0,
+    "camembert": 2,
+    "distilbert": 0,
+    "electra": 0,
+    "mpnet": 2,
+    "roberta": 2,
+    "xlm-roberta": 2,
+}
+
+
+class TextFeatures(NamedTuple):
+    """What an encoder says of n texts: raw float32 outputs on the CPU, of l tokens at most.
+
+    Nothing is scaled here: whoever uses them standardises them with statistics of the training captions.
+    """
+
+    pooled: Tensor
+    """n d"""
+    tokens: Tensor
+    """n l d, the marks around the text among them; zero where padded"""
+    mask: Tensor
+    """n l, true where there is a token"""
+    truncated: Tensor
+    """n, true where a text was longer than max_tokens and lost its end"""
+
+
+class TextEncoder:
+    """A BERT-family encoder with its tokenizer: frozen, in evaluation mode, the same features for the same text.
+
+    name: as it was asked for; source: where its files were found; dim: width d of the features
+    fingerprint: sha256 of its weights, by which a checkpoint can tell that another encoder is used
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "Tokenizer",
+        *,
+        name: str,
+        pooling: PoolingName,
+        max_tokens: int,
+        files: EncoderFiles,
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_length=max_tokens)
+        self.name = name
+        self.pooling: PoolingName = pooling
+        self.max_tokens = max_tokens
+        self.dim: int = model.config.hidden_size
+        self.source: SourceName = files.source
+        self.fingerprint = files.fingerprint
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        *,
+        pooling: PoolingName = "mean",
+        max_tokens: int = 64,
+        device: str | torch.device = "cpu",
+        allow_download: bool = True,
+    ) -> Self:
+        """Load an encoder by local folder or hub name; see `find_encoder` for where it is looked for.
+
+        pooling: "mean" of all tokens after the first, the closing mark among them, or the "first" token
+        Raises TextEncoderError if it is not found, not of the BERT family, broken, or reads fewer than max_tokens.
+        """
+        files = find_encoder(name, allow_download=allow_download)
+        _check_family(files, max_tokens)
+        model = _load_model(files, device)
+        tokenizer = _load_tokenizer(files, vocab_size=model.config.vocab_size)
+        return cls(model, tokenizer, name=name, pooling=pooling, max_tokens=max_tokens, files=files)
+
+    def encode(self, texts: Sequence[str]) -> TextFeatures:
+        """Features of n texts, each of them independent of the others to the last bit; an empty text is a text too."""
+        # One by one: in a batch, even of equal lengths, the last bits of a text depend on its company.
+        encodings = [self._tokenizer.encode(_writable(text)) for text in texts]
+        with _one_thread():
+            outputs = [self._forward(encoding.ids) for encoding in encodings]
+        longest = max(map(len, outputs), default=0)
+        tokens = torch.zeros(len(outputs), longest, self.dim)
+        mask = torch.zeros(len(outputs), longest, dtype=torch.bool)
+        for row, output in enumerate(outputs):
+            tokens[row, : len(output)] = output
+            mask[row, : len(output)] = True
+        pooled = torch.zeros(len(outputs), self.dim)
+        for row, output in enumerate(outputs):
+            pooled[row] = output[0] if self.pooling == "first" else output[1:].mean(dim=0)
+        truncated = torch.tensor([bool(encoding.overflowing) for encoding in encodings], dtype=torch.bool)
+        return TextFeatures(pooled=pooled, tokens=tokens, mask=mask, truncated=truncated)
+
+    @torch.no_grad()
+    def _forward(self, ids: list[int]) -> Tensor:
+        """Token ids to their last hidden states, l d, on the CPU."""
+        input_ids = torch.tensor([ids], device=self._model.device)
+        output = self._model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids))
+        last: Tensor = output.last_hidden_state[0].cpu()
+        return last
+
+
+@dataclass(frozen=True)
+class CaptionTable:
+    """The pooled features of a data set's captions, computed once; equal captions give equal tables, in any order."""
+
+    pooled: Tensor
+    """n d float32, one row for each different caption"""
+    truncated: tuple[str, ...]
+    """captions that were cut at the encoder's max_tokens"""
+    rows: dict[str, int]
+
+    @classmethod
+    def build(cls, encoder: TextEncoder, captions: Iterable[str]) -> Self:
+        """Encode every different caption once, about 0.02 s each."""
+        unique = sorted(set(captions))
+        pooled = torch.zeros(len(unique), encoder.dim)
+        truncated = []
+        # Token features of one caption at a time: of thousands at once they would fill gigabytes.
+        for row, caption in enumerate(unique):
+            features = encoder.encode([caption])
+            pooled[row] = features.pooled[0]
+            if features.truncated[0]:
+                truncated.append(caption)
+        return cls(pooled=pooled, truncated=tuple(truncated), rows={caption: row for row, caption in enumerate(unique)})
+
+    def index(self, caption: str) -> int:
+        """Row of a caption that the table was built with."""
+        return self.rows[caption]
+
+
+def _check_family(files: EncoderFiles, max_tokens: int) -> None:
+    """Refuse, before anything is loaded, a model that this file cannot drive."""
+    path = files.folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind, positions = config["model_type"], config["max_position_embeddings"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise TextEncoderError(f"{path} does not describe a text encoder: {type(error).__name__}: {error}") from error
+    if kind not in FAMILY:
+        raise TextEncoderError(f"{files.folder} holds a {kind!r}; t2v reads text with one of {', '.join(FAMILY)}")
+    limit = positions - FAMILY[kind]
+    if max_tokens > limit:
+        raise TextEncoderError(f"{files.folder} reads at most {limit} tokens; text.max_tokens is {max_tokens}")
+
+
+def _load_model(files: EncoderFiles, device: str | torch.device) -> "PreTrainedModel":
+    from transformers import AutoModel
+
+    try:
+        with _quiet_transformers():
+            model, report = AutoModel.from_pretrained(
+                files.folder,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    # A folder of strangers can make transformers raise anything.
+    except Exception as error:
+        raise TextEncoderError(f"{files.folder} cannot be loaded: {type(error).__name__}: {error}") from error
+    # The pooler on top is never used, and many checkpoints come without. Anything else missing would be random.
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise TextEncoderError(f"{files.folder} lacks {len(missing)} weights of its model, {missing[0]} first")
+    frozen: PreTrainedModel = model.requires_grad_(False).eval().to(device)
+    return frozen
+
+
+def _load_tokenizer(files: EncoderFiles, *, vocab_size: int) -> "Tokenizer":
+    from tokenizers import Tokenizer
+
+    path = files.folder / TOKENIZER
+    try:
+        tokenizer = Tokenizer.from_file(str(path)) if path.is_file() else _older_tokenizer(files)
+        num_marks = len(tokenizer.encode("").ids)
+    # tokenizers raises bare Exception.
+    except Exception as error:
+        raise TextEncoderError(f"the tokenizer in {files.folder} cannot be loaded: {error}") from error
+    if num_marks < 2:
+        raise TextEncoderError(f"the tokenizer in {files.folder} puts no marks around a text, such as [CLS] and [SEP]")
+    if tokenizer.get_vocab_size() > vocab_size:
+        raise TextEncoderError(
+            f"the tokenizer in {files.folder} is of another model: "
+            f"it knows {tokenizer.get_vocab_size()} tokens, the weights {vocab_size}"
+        )
+    return tokenizer
+
+
+def _older_tokenizer(files: EncoderFiles) -> "Tokenizer":
+    """A tokenizer kept as vocab.txt and tokenizer_config.json, as BERT first came."""
+    from transformers import AutoTokenizer
+
+    with _quiet_transformers():
+        read = AutoTokenizer.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False)
+    tokenizer: Tokenizer = read.backend_tokenizer
+    return tokenizer
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One CPU thread: a caption is too short to share out, and then the last bits do not depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No bar and no report of unused weights on stderr: what matters of them becomes an error here."""
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging  # half of it is untyped
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _writable(text: str) -> str:
+    """Halves of surrogate pairs, as file names that are not UTF-8 bring them, become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,236 @@
+"""One place that turns settings into clips, for the command line, the page and everything else."""
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import t2v
+from t2v.checkpoint import Checkpoint, box_path, load_checkpoint
+from t2v.config import GenerationSettings
+from t2v.data.video_files import write_clip
+from t2v.data.words import words_of
+from t2v.errors import CheckpointError, GenerationError
+from t2v.model.text import TextEncoder
+from t2v.runtime import Precision, choose_precision, pick_device
+from t2v.sampling import build_diffusion, sample_clips, to_uint8
+
+MAX_DRAWN_SEED = 2**32  # short enough to read out and type again
+
+
+@dataclass(frozen=True)
+class GeneratedClip:
+    """A finished clip and all that is needed to make it again.
+
+    frames: uint8 f h w c; settings: as used, nothing left open; index: which clip of its request
+    """
+
+    frames: np.ndarray
+    frame_ms: float
+    settings: GenerationSettings
+    index: int
+    seconds: float
+    checkpoint: str
+    checkpoint_sha256: str
+
+    @property
+    def seed(self) -> int:
+        assert self.settings.seed is not None
+        return self.settings.seed
+
+    def metadata(self) -> str:
+        """JSON that t2v writes into files and reads back from them."""
+        content = {
+            "made_by": f"t2v {t2v.__version__}",
+            **self.settings.model_dump(mode="json"),
+            "clip": self.index,
+            "checkpoint": self.checkpoint,
+            "checkpoint_sha256": self.checkpoint_sha256,
+        }
+        return json.dumps(content, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class GenerationStep:
+    """One denoising step. finished holds the clips that this step completed, usually none."""
+
+    clips: range
+    index: int
+    num_steps: int
+    x0: Tensor
+    finished: tuple[GeneratedClip, ...] = ()
+
+    def preview(self) -> np.ndarray:
+        """The step's estimate of its clips: uint8 b f h w c."""
+        return to_uint8(self.x0).numpy()
+
+
+class GenerationService:
+    """A model loaded once, from which any number of clips are made."""
+
+    def __init__(self, checkpoint: Checkpoint, *, device: str = "auto", precision: str = "fp32") -> None:
+        self.checkpoint = checkpoint
+        self.header = checkpoint.header
+        self.device = pick_device(device)
+        self.network = checkpoint.network().to(self.device).requires_grad_(False)
+        self.diffusion = build_diffusion(self.header.recipe)
+        self.precision = self._choose_precision(precision)
+        self._pooled: dict[str, Tensor] = {}
+
+    @classmethod
+    def load(
+        cls, path: Path | str | None = None, *, device: str = "auto", precision: str = "fp32"
+    ) -> "GenerationService":
+        """Load a checkpoint file, run folder or step folder; None takes the model in the box."""
+        return cls(load_checkpoint(path or box_path()), device=device, precision=precision)
+
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        """The text encoder the checkpoint was trained with. Raises where the one found has other weights."""
+        text = self.header.recipe.text
+        encoder = TextEncoder.load(text.encoder, pooling=text.pooling, max_tokens=text.max_tokens, device="cpu")
+        if encoder.dim != self.header.cond_dim:
+            raise GenerationError(
+                f"{self.checkpoint.path.name} takes text vectors of width {self.header.cond_dim}, but {text.encoder} "
+                f"gives {encoder.dim}; it was trained with an encoder that t2v does not know"
+            )
+        if self.header.encoder_sha256 not in (None, encoder.fingerprint):
+            raise CheckpointError(
+                f"{self.checkpoint.path.name} was trained with other weights of {text.encoder} than those found in "
+                f"{encoder.source}; name the right ones in the recipe's text.encoder"
+            )
+        return encoder
+
+    def resolve(self, settings: GenerationSettings) -> GenerationSettings:
+        """The settings with nothing left open. Raises GenerationError for what this model cannot do."""
+        data, model = self.header.recipe.data, self.header.recipe.model
+        size = settings.size or data.size
+        if size % model.size_step:
+            near = max(model.size_step, round(size / model.size_step) * model.size_step)
+            raise GenerationError(
+                f"size must be a multiple of {model.size_step} with this model, not {size}; try {near}"
+            )
+        if not settings.prompt.strip() and self.header.cond_dim is not None:
+            examples = ", ".join(repr(prompt) for prompt in self.header.example_prompts[:3])
+            raise GenerationError(f"the prompt is empty; say what to draw{', such as ' + examples if examples else ''}")
+        if settings.num_steps > self.diffusion.num_timesteps:
+            raise GenerationError(f"num_steps must be at most {self.diffusion.num_timesteps}, not {settings.num_steps}")
+        return settings.model_copy(
+            update={
+                "num_frames": settings.num_frames or data.num_frames,
+                "size": size,
+                "seed": secrets.randbelow(MAX_DRAWN_SEED) if settings.seed is None else settings.seed,
+                "fps": settings.fps or round(1000 / self.header.frame_ms, 3),
+            }
+        )
+
+    def hints(self, settings: GenerationSettings) -> list[str]:
+        """What a person should know about this request, in sentences; an empty list where all is as trained."""
+        data = self.header.recipe.data
+        hints = []
+        if self.header.cond_dim is None and settings.prompt.strip():
+            hints.append("this model was trained without captions, so the prompt has no effect")
+        if settings.size not in (None, data.size):
+            hints.append(f"this model was trained at {data.size} pixels; {settings.size} may look wrong")
+        if settings.num_frames not in (None, data.num_frames):
+            hints.append(f"this model was trained on {data.num_frames} frames; {settings.num_frames} may look wrong")
+        if self.header.cond_dim is not None:
+            hints += self._unseen_words(settings.prompt)
+        return hints
+
+    def _unseen_words(self, prompt: str) -> list[str]:
+        known = self.header.words
+        unseen = [word for word in dict.fromkeys(words_of(prompt)) if known and word not in known]
+        hints = []
+        for word in unseen:
+            near = get_close_matches(word, known, n=1, cutoff=0.7)
+            hints.append(f"the word {word!r} was in no caption{f'; the nearest is {near[0]!r}' if near else ''}")
+        return hints
+
+    def generate(self, settings: GenerationSettings) -> Iterator[GenerationStep]:
+        """Make the clips asked for, yielding every denoising step; closing the iterator stops the work.
+
+        The seed used is in the finished clips. Raises GenerationError for what this model cannot do.
+        """
+        used = self.resolve(settings)
+        data = self.header.recipe.data
+        assert used.num_frames is not None and used.size is not None and used.seed is not None and used.fps is not None
+        conditional = self.header.cond_dim is not None
+        pooled = self._encode(used.prompt).expand(used.num_clips, -1) if conditional else None
+        negative = self._encode(used.negative)[0] if conditional and used.negative.strip() else None
+        steps = sample_clips(
+            self.network,
+            self.diffusion,
+            pooled=pooled,
+            negative=negative,
+            num_clips=used.num_clips,
+            shape=(data.channels, used.num_frames, used.size, used.size),
+            seed=used.seed,
+            settings=used,
+            bf16=self.precision.name == "bf16",
+        )
+        started = time.perf_counter()
+        for step in steps:
+            finished: tuple[GeneratedClip, ...] = ()
+            if step.is_last:
+                seconds = (time.perf_counter() - started) / len(step.clips)
+                frames = to_uint8(step.x_t).numpy()
+                finished = tuple(
+                    GeneratedClip(
+                        frames=frames[place],
+                        frame_ms=1000 / used.fps,
+                        settings=used,
+                        index=clip,
+                        seconds=seconds,
+                        checkpoint=self.checkpoint.path.name,
+                        checkpoint_sha256=self.checkpoint.sha256,
+                    )
+                    for place, clip in enumerate(step.clips)
+                )
+                started = time.perf_counter()
+            yield GenerationStep(step.clips, step.index, step.num_steps, step.x0, finished)
+
+    def _encode(self, text: str) -> Tensor:
+        """1 d, computed once for each text."""
+        if text not in self._pooled:
+            self._pooled[text] = self.encoder.encode([text]).pooled
+        return self._pooled[text]
+
+    def _choose_precision(self, name: str) -> Precision:
+        if name != "auto":
+            return Precision(name, "as asked")
+        data = self.header.recipe.data
+        x = torch.zeros(2, data.channels, data.num_frames, data.size, data.size, device=self.device)
+        t = torch.zeros(2, dtype=torch.long, device=self.device)
+
+        def run(bf16: bool) -> Tensor:
+            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                return self.network(x, t).cpu()
+
+        return choose_precision(run, on_cpu=self.device.type == "cpu")
+
+
+def save_clip(clip: GeneratedClip, path: Path, *, scale: int = 1, with_metadata: bool = True) -> None:
+    """Write a clip in the format of the path's ending, each pixel enlarged to scale x scale."""
+    frames = clip.frames.repeat(scale, axis=1).repeat(scale, axis=2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_clip(path, frames, frame_ms=clip.frame_ms, metadata=clip.metadata() if with_metadata else None)
+
+
+def free_path(folder: Path, clip: GeneratedClip, *, suffix: str = ".gif") -> Path:
+    """A path in `folder` named by the prompt's words and the seed, at which there is no file yet."""
+    words = "-".join(words_of(clip.settings.prompt))[:60].strip("-") or "clip"
+    stem = f"{words}-{clip.seed}" + (f"-{clip.index + 1}" if clip.settings.num_clips > 1 else "")
+    number, path = 1, folder / f"{stem}{suffix}"
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}-take{number}{suffix}"
+    return path

@@ -1,0 +1,147 @@
+"""What the network is shown at each step, as a function of (seed, step, place) alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from t2v.runtime import generator
+
+
+@dataclass(frozen=True)
+class TrainingClips:
+    """All that batches are drawn from.
+
+    frames: n f h w c, uint8
+    captions: for each clip the rows of `pooled` that describe it; empty where it has no caption
+    keeps_side: for each row of `pooled`, whether the caption says left or right
+    pooled: m d, one row a caption; None for an unconditional model
+    """
+
+    frames: Tensor
+    captions: Sequence[Sequence[int]]
+    keeps_side: Sequence[bool]
+    pooled: Tensor | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """b clips with their noise levels. x0, noise: b c f h w, x0 in [-1, 1]; t: b; text as the network takes it."""
+
+    x0: Tensor
+    noise: Tensor
+    t: Tensor
+    text: dict[str, Tensor] | None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device, save t: the schedule's tables lie on the CPU."""
+        text = None if self.text is None else {key: value.to(device) for key, value in self.text.items()}
+        return Batch(self.x0.to(device), self.noise.to(device), self.t, text)
+
+
+def draw_batch(
+    clips: TrainingClips,
+    *,
+    seed: int,
+    step: int,
+    places: range,
+    global_batch: int,
+    num_timesteps: int,
+    flip_prob: float,
+    drop_prob: float,
+) -> Batch:
+    """The clips at `places` of the global batch of `step`.
+
+    The global batch spans all processes and passes of one optimizer step, so that how it is split over them changes
+    nothing about what is learned from.
+    """
+    drawn = [
+        _draw_clip(
+            clips,
+            seed=seed,
+            step=step,
+            place=place,
+            global_batch=global_batch,
+            num_timesteps=num_timesteps,
+            flip_prob=flip_prob,
+            drop_prob=drop_prob,
+        )
+        for place in places
+    ]
+    text = None
+    if clips.pooled is not None:
+        text = {
+            "pooled": torch.stack([clips.pooled[max(clip.caption, 0)] for clip in drawn]),
+            "is_null": torch.tensor([clip.caption < 0 for clip in drawn]),
+        }
+    return Batch(
+        x0=torch.stack([clip.x0 for clip in drawn]),
+        noise=torch.stack([clip.noise for clip in drawn]),
+        t=torch.tensor([clip.t for clip in drawn]),
+        text=text,
+    )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    x0: Tensor
+    noise: Tensor
+    t: int
+    caption: int  # row of the captions' features; -1 where the text is hidden or missing
+
+
+def _draw_clip(
+    clips: TrainingClips,
+    *,
+    seed: int,
+    step: int,
+    place: int,
+    global_batch: int,
+    num_timesteps: int,
+    flip_prob: float,
+    drop_prob: float,
+) -> _Drawn:
+    draw = generator("clip", seed, step, place)
+    coin, caption_coin, drop_coin = torch.rand(3, generator=draw).tolist()
+
+    index = clip_index(len(clips.frames), seed=seed, drawn_before=step * global_batch + place)
+    rows = clips.captions[index]
+    caption = rows[int(caption_coin * len(rows))] if rows else -1
+    x0 = to_float(clips.frames[index])
+    # One coin per clip: flipping frames separately would break the motion.
+    if coin < flip_prob and not (caption >= 0 and clips.keeps_side[caption]):
+        x0 = x0.flip(-1)
+    return _Drawn(
+        x0=x0,
+        noise=torch.randn(x0.shape, generator=draw),
+        t=_timestep(seed, step, place, global_batch, num_timesteps),
+        caption=-1 if drop_coin < drop_prob else caption,
+    )
+
+
+def _timestep(seed: int, step: int, place: int, global_batch: int, num_timesteps: int) -> int:
+    """Evenly spread over the global batch from one random offset: uniform for each clip, with less variance in the
+    loss than independent draws (Kingma et al. 2021, appendix I.1)."""
+    # The places are shuffled, or the first clip of a batch would always meet the least noise of the spread.
+    draw = generator("timesteps", seed, step)
+    offset = torch.rand((), generator=draw, dtype=torch.float64).item()
+    slot = int(torch.randperm(global_batch, generator=draw)[place])
+    return int(((slot + offset) / global_batch) * num_timesteps)
+
+
+def clip_index(num_clips: int, *, seed: int, drawn_before: int) -> int:
+    """Which clip comes after `drawn_before` others: every clip once an epoch, each epoch in an order of its own."""
+    epoch, place = divmod(drawn_before, num_clips)
+    return int(_epoch_order(num_clips, seed, epoch)[place])
+
+
+@lru_cache(maxsize=4)
+def _epoch_order(num_clips: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(num_clips, generator=generator("epoch", seed, epoch))
+
+
+def to_float(frames: Tensor) -> Tensor:
+    """uint8 frames f h w c as c f h w in [-1, 1]."""
+    return frames.permute(3, 0, 1, 2).float() / 127.5 - 1.0

@@ -1,0 +1,133 @@
+"""What a run decides once, at its start, and every later start of it takes from the disk."""
+
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+
+import t2v
+from t2v.checkpoint.run_folder import RunFolder
+from t2v.config import Recipe, Settings, validate
+from t2v.errors import RunError, SettingsError
+
+
+class Stretch(Settings):
+    """Steps over which the learning rate rises and falls once: [start, end)."""
+
+    start: int
+    end: int
+
+
+class Machine(Settings):
+    """What must be equal for a resumed run to be bit-identical to an unbroken one."""
+
+    device: str
+    num_processes: int
+    threads: int
+    versions: dict[str, str]
+
+    @classmethod
+    def here(cls, device: torch.device, num_processes: int) -> "Machine":
+        names = ("torch", "accelerate", "bitsandbytes", "rotary-embedding-torch")
+        versions = {"t2v": t2v.__version__, "python": platform.python_version()}
+        versions |= {name: metadata.version(name) for name in names if _is_installed(name)}
+        return cls(device=device.type, num_processes=num_processes, threads=torch.get_num_threads(), versions=versions)
+
+
+class Plan(Settings):
+    """The decisions of a run."""
+
+    recipe: Recipe
+    precision: str
+    precision_reason: str
+    seconds_per_step: float = Field(description="measured at the start; what the time foretold rests on")
+    budget_s: float | None = None
+    stretches: tuple[Stretch, ...]
+    machine: Machine
+    clips_folder: str
+    clips: dict[str, Any] = Field(description="every clip by name: hash of its file, and its captions")
+    frame_ms: float
+    cond_dim: int | None
+    encoder_sha256: str | None
+    prompts: tuple[str, ...]
+
+    @property
+    def num_steps(self) -> int:
+        return self.stretches[-1].end
+
+    def stretch_at(self, step: int) -> Stretch:
+        """The stretch that `step` lies in."""
+        return next(stretch for stretch in reversed(self.stretches) if stretch.start <= step)
+
+    def extended(self, *, at: int, num_steps: int, budget_s: float | None) -> "Plan":
+        """A plan for more steps, with a new rise and fall of the learning rate from step `at`."""
+        kept = tuple(stretch for stretch in self.stretches if stretch.start < at)
+        shortened = (*kept[:-1], Stretch(start=kept[-1].start, end=at)) if kept else ()
+        stretches = (*shortened, Stretch(start=at, end=num_steps))
+        return self.model_copy(update={"stretches": stretches, "budget_s": budget_s})
+
+
+def load_plan(run: RunFolder) -> Plan:
+    """The stored plan of a run. Raises RunError where it cannot be read."""
+    try:
+        return validate(Plan, _read_json(run.plan), source=str(run.plan))
+    except (OSError, ValueError, SettingsError) as error:
+        raise RunError(f"{run.path} cannot be resumed: {error}; start anew with --fresh") from None
+
+
+def save_plan(run: RunFolder, plan: Plan) -> None:
+    """Store the plan, and its recipe once more as a file that people can read and start other runs from."""
+    run.write_text(run.recipe, recipe_toml(plan.recipe))
+    run.write_json(run.plan, plan.model_dump(mode="json"))
+
+
+def recipe_toml(recipe: Recipe) -> str:
+    """A recipe as TOML that load_recipe reads back as it was."""
+    lines: list[str] = []
+    content = recipe.model_dump(mode="json")
+    lines += [f"{key} = {_toml_value(value)}" for key, value in content.items() if not isinstance(value, dict)]
+    for section, values in content.items():
+        if isinstance(values, dict):
+            lines += ["", f"[{section}]"]
+            lines += [f"{key} = {_toml_value(value)}" for key, value in values.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def differences(stored: Recipe, asked: Recipe) -> list[str]:
+    """The settings in which two recipes differ, in words, save those that may change within a run."""
+    free = {"train.num_steps", "train.save_every", "train.sample_every", "about", "prompts"}
+    old, new = _flat(stored), _flat(asked)
+    return [
+        f"{key} is {old[key]} in the run and {new[key]} now" for key in old if old[key] != new[key] and key not in free
+    ]
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in recipe.model_dump(mode="json").items():
+        flat |= {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

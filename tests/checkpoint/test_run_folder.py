@@ -1,0 +1,131 @@
+"""Whatever moment a crash picks, the run folder holds a whole step."""
+
+import builtins
+import os
+from pathlib import Path
+
+import pytest
+
+from t2v.checkpoint.run_folder import KEPT_STEPS, RunFolder, StepFolder
+from t2v.errors import RunError
+
+
+def writer(content: str):
+    def write(folder: StepFolder) -> None:
+        for path in (folder.weights, folder.ema, folder.optimizer, folder.state):
+            path.write_text(content)
+
+    return write
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    return folder
+
+
+def test_a_saved_step_is_whole_and_the_newest_wins(run: RunFolder) -> None:
+    for step in (1, 2, 10):
+        run.save_step(step, writer(str(step)))
+    newest = run.newest_step()
+    assert newest is not None
+    assert newest.step == 10
+    assert newest.weights.read_text() == "10"
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "no manifest"])
+def test_a_damaged_step_is_passed_over_and_can_be_saved_again(run: RunFolder, damage: str) -> None:
+    run.save_step(1, writer("one"))
+    folder = run.save_step(2, writer("two"))
+    match damage:
+        case "truncate":
+            folder.ema.write_text("tw")
+        case "flip":
+            folder.optimizer.write_text("twp")
+        case "remove":
+            folder.state.unlink()
+        case "no manifest":
+            (folder.path / "manifest.json").unlink()
+    newest = run.newest_step()
+    assert newest is not None
+    assert newest.step == 1
+    run.save_step(2, writer("again"))
+    newest = run.newest_step()
+    assert newest is not None
+    assert newest.weights.read_text() == "again"
+
+
+def test_old_steps_are_dropped_and_new_ones_kept(run: RunFolder) -> None:
+    for step in range(KEPT_STEPS + 3):
+        run.save_step(step, writer(""))
+    assert [folder.step for folder in run.steps()] == [3, 4, 5]
+
+
+def _die_at_call(number: int) -> None:
+    """From now on, call `number` of those that touch the disk ends the process as SIGKILL would."""
+    count = 0
+
+    def dying(function):
+        def call(*args, **kwargs):
+            nonlocal count
+            count += 1
+            if count == number:
+                os._exit(137)
+            return function(*args, **kwargs)
+
+        return call
+
+    os.fsync, os.replace, os.mkdir, builtins.open = (dying(f) for f in (os.fsync, os.replace, os.mkdir, builtins.open))  # type: ignore[assignment]
+    Path.write_text = dying(Path.write_text)  # type: ignore[method-assign]
+
+
+def test_a_kill_at_any_moment_of_a_save_leaves_the_step_before_whole(run: RunFolder) -> None:
+    run.save_step(1, writer("one"))
+    moments = 0
+    while True:
+        moments += 1
+        child = os.fork()
+        if child == 0:
+            _die_at_call(moments)
+            run.save_step(2, writer("two"))
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        newest = run.newest_step()
+        assert newest is not None
+        assert newest.weights.read_text() == ("two" if newest.step == 2 else "one")
+        if status == 0:
+            break
+        assert status == 137
+    assert moments > 10
+    assert newest.step == 2
+    assert not list(run.checkpoints.glob(".*"))  # what the killed saves left behind is gone
+
+
+def test_a_log_is_rewound_to_the_step_resumed_from(run: RunFolder) -> None:
+    for step in range(1, 6):
+        run.append_log({"step": step})
+    with run.log.open("a") as file:
+        file.write('{"step": 6, "lo')  # cut off by a crash
+    run.rewind_log(3)
+    assert [entry["step"] for entry in run.read_log()] == [1, 2, 3]
+
+
+def test_a_folder_of_something_else_is_not_made_a_run(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(RunError, match="holds no run; name another folder"):
+        RunFolder(tmp_path).create()
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def test_setting_a_run_aside_deletes_nothing(run: RunFolder) -> None:
+    run.save_step(1, writer("one"))
+    run.plan.write_text("{}")
+    first = run.set_aside()
+    run.create()
+    run.plan.write_text("{}")
+    second = run.set_aside()
+    assert first != second
+    newest = RunFolder(first).newest_step()
+    assert newest is not None
+    assert newest.weights.read_text() == "one"

@@ -1,0 +1,230 @@
+"""What the network promises, whatever its weights."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from t2v.model.positions import RelativePositionBias, distance_bucket
+from t2v.model.unet3d import Unet3D
+
+COND_DIM = 6
+
+
+def small(seed=0, **changes):
+    """A tiny network in float64, the same for the same seed."""
+    settings = {"dim": 8, "cond_dim": COND_DIM, "dim_mults": (1, 2), "attn_heads": 2, "attn_dim_head": 4} | changes
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Unet3D(settings.pop("dim"), **settings).double()
+
+
+def draw(*shape, seed=1):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def captions(num_clips, *, null=False, seed=2):
+    return {"pooled": draw(num_clips, COND_DIM, seed=seed), "is_null": torch.full((num_clips,), null)}
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.inference_mode():
+        yield
+
+
+def test_a_clip_does_not_see_its_neighbours():
+    network, x, t, text = small(), draw(3, 3, 4, 8, 8), torch.tensor([0, 400, 999]), captions(3)
+    together = network(x, t, text)
+    for i in range(3):
+        alone = network(x[i : i + 1], t[i : i + 1], {key: value[i : i + 1] for key, value in text.items()})
+        torch.testing.assert_close(alone, together[i : i + 1])
+
+
+def test_frames_see_each_other_unless_they_are_stills():
+    network, x, t = small(), draw(2, 3, 4, 8, 8), torch.tensor([300, 300])
+    # The first attention sees all frames even of stills, as in the original; here only the others are looked at.
+    network.init_temporal.fn.to_out.weight.zero_()
+    changed = x.clone()
+    changed[:, :, 3] += 1
+    mask = torch.tensor([True, False])
+    before, after = (network(clips, t, focus_present_mask=mask)[:, :, :3] for clips in (x, changed))
+    torch.testing.assert_close(before[0], after[0])
+    assert (before[1] - after[1]).abs().max() > 1e-6
+
+
+def test_a_still_leaves_the_clips_beside_it_alone():
+    network, x, t = small(), draw(2, 3, 4, 8, 8), torch.tensor([300, 300])
+    mixed = network(x, t, focus_present_mask=torch.tensor([True, False]))
+    torch.testing.assert_close(mixed[1], network(x, t)[1])
+    torch.testing.assert_close(mixed[0], network(x, t, focus_present_mask=torch.tensor([True, True]))[0])
+
+
+def test_the_network_knows_the_direction_of_time():
+    network, x, t = small(), draw(1, 3, 5, 8, 8), torch.tensor([300])
+    assert (network(x.flip(2), t).flip(2) - network(x, t)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("patch", [2, 4])
+def test_folding_pixels_into_channels_loses_nothing(patch):
+    folded = small(patch=patch, out_dim=2)
+    plain = small(channels=3 * patch**2, out_dim=2 * patch**2)
+    plain.load_state_dict(folded.state_dict())
+    x, t = draw(2, 3, 3, 16, 8), torch.tensor([10, 600])
+    by_hand = plain(F.pixel_unshuffle(x.transpose(1, 2), patch).transpose(1, 2), t)
+    by_hand = F.pixel_shuffle(by_hand.transpose(1, 2), patch).transpose(1, 2)
+    torch.testing.assert_close(folded(x, t), by_hand)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"out_dim": 6},
+        {"channels": 1},
+        {"channels": 4, "patch": 2},
+        {"init_dim": 12},
+        {"init_kernel_size": 3},
+        {"use_sparse_linear_attn": False},
+        {"attn_dim_head": 40},
+        {"dim_mults": (1,)},
+        {"dim_mults": (2, 1, 3)},
+        {"cond_dim": None},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("num_frames", [1, 5])
+def test_every_argument_gives_a_network(changes, num_frames):
+    network = small(**changes)
+    channels = changes.get("channels", 3)
+    out = network(draw(2, channels, num_frames, 8, 16), torch.tensor([0.5, 999.0]))
+    assert out.shape == (2, changes.get("out_dim", channels), num_frames, 8, 16)
+    assert out.isfinite().all()
+
+
+def test_null_takes_the_place_of_a_caption():
+    network, x, t = small(), draw(2, 3, 2, 8, 8), torch.tensor([300, 300])
+    without = network(x, t)
+    torch.testing.assert_close(network(x, t, captions(2, null=True)), without)
+    half = captions(2) | {"is_null": torch.tensor([True, False])}
+    out = network(x, t, half)
+    torch.testing.assert_close(out[0], without[0])
+    torch.testing.assert_close(out[1], network(x, t, captions(2))[1])
+    assert (out[1] - without[1]).abs().max() > 1e-3
+
+
+def test_different_captions_give_different_clips():
+    network, x, t = small(), draw(1, 3, 2, 8, 8), torch.tensor([300])
+    outs = [network(x, t, captions(1, seed=seed)) for seed in (2, 3)]
+    assert (outs[0] - outs[1]).abs().max() > 1e-3
+
+
+def test_one_text_for_all_is_a_network_with_other_biases():
+    network, plain = small(), small(cond_dim=None)
+    text_emb = draw(COND_DIM)
+    state = network.state_dict()
+    for name in [name for name in state if name.endswith("to_scale_shift.weight")]:
+        of_time, of_text = state[name].split((4 * 8, COND_DIM), dim=1)
+        bias = name.replace("weight", "bias")
+        state |= {name: of_time, bias: state[bias] + of_text @ F.silu(text_emb)}
+    plain.load_state_dict({name: state[name] for name in plain.state_dict()})
+    x, t = draw(2, 3, 3, 8, 8), torch.tensor([10, 600])
+    text = {"pooled": text_emb.expand(2, -1), "is_null": torch.tensor([False, False])}
+    torch.testing.assert_close(network(x, t, text), plain(x, t))
+
+
+def test_texts_are_standardised_feature_by_feature():
+    # Like MiniLM's pooled vectors: far from zero, with little spread; the last feature never changes.
+    pooled = 0.5 + 0.03 * draw(200, COND_DIM)
+    pooled[:, -1] = 0.7
+    network, unscaled = small(), small()
+    network.set_text_statistics(pooled)
+    standard = (pooled[:2] - pooled.mean(0)) / pooled.std(0, correction=0)
+    standard[:, -1] = 0
+    x, t, is_null = draw(2, 3, 2, 8, 8), torch.tensor([10, 600]), torch.tensor([False, False])
+    out = network(x, t, {"pooled": pooled[:2], "is_null": is_null})
+    torch.testing.assert_close(out, unscaled(x, t, {"pooled": standard, "is_null": is_null}))
+
+
+def test_a_feature_that_hardly_varies_is_not_blown_up():
+    pooled = draw(200, COND_DIM)
+    pooled[:, 0] *= 1e-4
+    network = small()
+    network.set_text_statistics(pooled)
+    spread = pooled.std(0, correction=0)
+    torch.testing.assert_close(network.text_std[0], 0.1 * spread.square().mean().sqrt())
+    torch.testing.assert_close(network.text_std[1:], spread[1:])
+
+
+@pytest.mark.parametrize("num_captions", [1, 3])
+def test_captions_that_are_all_alike_count_as_zero(num_captions):
+    network = small().float()
+    pooled = (0.1 * draw(1, COND_DIM)).float().expand(num_captions, -1)
+    network.set_text_statistics(pooled)
+    assert torch.equal(network.text_mean, pooled[0])
+    assert torch.equal(network.text_std, torch.ones(COND_DIM))
+
+
+def test_the_state_holds_the_statistics_of_the_texts_and_nothing_that_can_be_computed():
+    network, copy = small(), small(seed=5)
+    network.set_text_statistics(draw(20, COND_DIM))
+    state = network.state_dict()
+    assert state.keys() == {name for name, _ in network.named_parameters()} | {"text_mean", "text_std"}
+    copy.load_state_dict(state)
+    x, t, text = draw(2, 3, 2, 8, 8), torch.tensor([10, 600]), captions(2)
+    assert torch.equal(network(x, t, text), copy(x, t, text))
+
+
+def test_distance_between_frames_is_all_that_the_bias_knows():
+    relative_bias = RelativePositionBias(3)
+    bias = relative_bias(12)
+    assert torch.equal(bias[:, 1:, 1:], bias[:, :-1, :-1])
+    assert torch.equal(bias[:, :7, :7], relative_bias(7))
+
+
+def test_past_and_future_fall_into_different_buckets():
+    relative = torch.arange(-40, 41)
+    buckets = distance_bucket(relative)
+    assert buckets.min() == 0 and buckets.max() == 31
+    assert not set(buckets[relative < 0].tolist()) & set(buckets[relative > 0].tolist())
+    assert (buckets[relative >= 0].diff()[1:] >= 0).all()
+
+
+@pytest.mark.parametrize("num_frames", [1, 4])
+def test_bfloat16_stays_close_to_float32(num_frames):
+    network, x, t = small().float(), draw(2, 3, num_frames, 8, 8).float(), torch.tensor([10, 600])
+    exact = network(x, t, captions(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = network(x, t, captions(2))
+    assert rough.dtype == torch.bfloat16
+    assert (rough - exact).square().mean() < 1e-3 * exact.square().mean()
+
+
+@pytest.mark.parametrize("stills", [False, True])
+def test_every_weight_learns_in_bfloat16(stills):
+    with torch.inference_mode(False):
+        network, x, t = small().float(), draw(2, 3, 4, 8, 8).float(), torch.tensor([10, 600])
+        text = captions(2) | {"is_null": torch.tensor([True, False])}
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = network(x, t, text, focus_present_mask=torch.tensor([stills, False]))
+        out.float().square().mean().backward()
+        for name, parameter in network.named_parameters():
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().max() > 0, name
+
+
+def test_an_empty_picture_gives_no_nan():
+    network = small()
+    network.init_conv.weight.zero_()
+    network.init_conv.bias.zero_()
+    assert network(torch.zeros(1, 3, 2, 8, 8, dtype=torch.float64), torch.tensor([0])).isfinite().all()
+
+
+def test_wrong_calls_say_what_would_work():
+    network, t = small(patch=2), torch.tensor([0])
+    with pytest.raises(ValueError, match="multiples of 4, not 8x10"):
+        network(draw(1, 3, 2, 10, 8), t)
+    with pytest.raises(ValueError, match="clips of 3 channels, not 4"):
+        network(draw(1, 4, 2, 8, 8), t)
+    with pytest.raises(ValueError, match="takes no text"):
+        small(cond_dim=None)(draw(1, 3, 2, 8, 8), t, captions(1))
+    with pytest.raises(ValueError, match="must be even"):
+        small(attn_dim_head=5)

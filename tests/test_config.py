@@ -1,0 +1,185 @@
+"""Settings: what a recipe may say, and what a person is told who says it wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from t2v import config
+from t2v.config import GenerationSettings, Recipe, load_recipe, recipe_from_mapping, validate
+from t2v.errors import SettingsError
+
+SECTIONS = ("data", "text", "model", "diffusion", "train")
+
+
+def said(mapping, overrides=None) -> str:
+    """The one line that a wrong recipe is answered with."""
+    with pytest.raises(SettingsError) as caught:
+        recipe_from_mapping(mapping, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("name", config.recipe_names())
+def test_every_recipe_loads_and_says_what_it_is_for(name):
+    assert load_recipe(name).about
+
+
+def test_every_recipe_file_has_a_name():
+    folder = Path(config.__file__).parent / "recipes"
+    assert {file.stem for file in folder.glob("*.toml")} == set(config.recipe_names())
+
+
+def test_the_classic_recipe_is_the_classic_run():
+    seed = load_recipe("seed")
+    assert (seed.data.size, seed.data.num_frames, seed.data.channels) == (64, 10, 3)
+    assert (seed.model.dim, seed.model.dim_mults, seed.model.patch) == (64, (1, 2, 4, 8), 1)
+    assert (seed.diffusion.num_timesteps, seed.diffusion.loss) == (1000, "l1")
+    assert (seed.train.batch_size, seed.train.learning_rate, seed.train.accumulation) == (16, 1e-4, 2)
+    assert seed.train.ema_decay == 0.995
+
+
+def test_a_file_of_ones_own_is_a_recipe(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('about = "mine"\n[train]\nbatch_size = 3\n')
+    recipe = load_recipe(str(file), {"train.seed": "7"})
+    assert (recipe.about, recipe.train.batch_size, recipe.train.seed) == ("mine", 3, 7)
+
+
+@pytest.mark.parametrize("content", ["train = ", "[train]\nseed = 1\nseed = 2\n"])
+def test_a_file_that_is_not_toml_is_named(tmp_path, content):
+    file = tmp_path / "broken.toml"
+    file.write_text(content)
+    with pytest.raises(SettingsError, match=r"broken\.toml is not readable TOML"):
+        load_recipe(str(file))
+
+
+def test_an_unknown_recipe_is_answered_with_the_known_ones():
+    with pytest.raises(
+        SettingsError, match=r"no recipe 'tinny': name one of tiny, small, base, seed, or a \.toml file"
+    ):
+        load_recipe("tinny")
+
+
+@given(st.data())
+def test_a_key_with_one_letter_missing_is_understood(data):
+    dotted = data.draw(st.sampled_from(config.recipe_keys()))
+    section, _, key = dotted.rpartition(".")
+    cut = data.draw(st.integers(0, len(key) - 1))
+    misspelled = key[:cut] + key[cut + 1 :]
+    meant = f"did you mean {dotted!r}?"
+    # A short name with a letter less is near to many.
+    assume(section and len(key) > 4)
+    assert meant in said({}, {f"{section}.{misspelled}": "1"})
+    assert meant in said({section: {misspelled: 1}})
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("batch_size", "train.batch_size"),
+        ("train.steps", "train.num_steps"),
+        ("train.batch-size", "train.batch_size"),
+        ("data.frames", "data.num_frames"),
+        ("drop_prob", "text.drop_prob"),
+    ],
+)
+def test_a_key_that_people_would_type_is_understood(typed, meant):
+    assert said({}, {typed: "1"}) == f"unknown setting {typed!r}; did you mean {meant!r}?"
+
+
+def test_a_key_like_no_other_is_answered_with_all():
+    message = said({}, {"zzz": "1"})
+    assert all(key in message for key in config.recipe_keys())
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_misspelled_section_is_an_error(section):
+    assert f"unknown setting '{section}s'" in said({f"{section}s": {}})
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("train.batch_size=4", 4),
+        ("train.num_steps=1_000", 1000),
+        ("train.learning_rate=3e-4", 3e-4),
+        ("train.optimizer=adamw8bit", "adamw8bit"),
+        ("train.optimizer='adamw8bit'", "adamw8bit"),
+        ("text.encoder=./my encoder", "./my encoder"),
+        ("data.background=#ff0000", "#ff0000"),
+        ("model.dim_mults=[1, 2]", (1, 2)),
+        ("model.use_sparse_linear_attn=false", False),
+        ('prompts=["a cat", "a dog"]', ("a cat", "a dog")),
+        ("about=a try", "a try"),
+    ],
+)
+def test_an_override_is_toml_or_a_bare_word(override, value):
+    dotted, _, text = override.partition("=")
+    section, _, key = dotted.rpartition(".")
+    recipe = recipe_from_mapping({}, {dotted: text})
+    assert getattr(getattr(recipe, section) if section else recipe, key) == value
+
+
+def test_an_override_leaves_its_neighbours_and_its_source_alone():
+    mapping = {"train": {"batch_size": 4, "seed": 1}}
+    recipe = recipe_from_mapping(mapping, {"train.seed": "2"})
+    assert (recipe.train.batch_size, recipe.train.seed) == (4, 2)
+    assert mapping == {"train": {"batch_size": 4, "seed": 1}}
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.size=9999", ["data.size", "less than or equal to 512", "9999"]),
+        ("data.size=63", ["data.size", "multiple of 8", "63"]),
+        ("data.channels=2", ["data.channels", "1, 3 or 4", "2"]),
+        ("train.batch_size=many", ["train.batch_size", "integer", "'many'"]),
+        ("train.weight_decay=-1", ["train.weight_decay", "greater than or equal to 0", "-1"]),
+        ("train.learning_rate=nan", ["train.learning_rate", "nan"]),
+        ("train.optimizer=sgd", ["train.optimizer", "'adamw' or 'adamw8bit'", "'sgd'"]),
+        ("model.init_kernel_size=4", ["init_kernel_size", "odd", "4"]),
+        ("model.dim_mults=[]", ["model.dim_mults", "at least 1"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_would_work(override, words):
+    dotted, _, text = override.partition("=")
+    message = said({}, {dotted: text})
+    assert all(word in message for word in words), message
+
+
+def test_the_source_of_a_wrong_value_is_named():
+    with pytest.raises(SettingsError, match=r"^mine\.toml: train\.seed: "):
+        recipe_from_mapping({"train": {"seed": -1}}, source="mine.toml")
+
+
+def test_generation_settings_know_their_own_keys():
+    with pytest.raises(SettingsError, match="unknown setting 'guidance'; did you mean 'guidance_scale'"):
+        validate(GenerationSettings, {"guidance": 3}, source="options")
+
+
+def test_a_recipe_survives_the_way_through_json():
+    recipe = load_recipe("small", {"prompts": '["a cat"]', "model.dim_mults": "[1, 2]"})
+    assert validate(Recipe, Recipe.model_validate_json(recipe.model_dump_json()).model_dump(), source="") == recipe
+
+
+@pytest.mark.parametrize(
+    "kind", [getattr(config, f"{name.capitalize()}Settings") for name in (*SECTIONS, "generation")]
+)
+def test_every_field_has_a_description(kind):
+    assert [name for name, field in kind.model_fields.items() if not field.description] == []
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Recipe().train.seed = 1
+
+
+def test_settings_load_without_torch():
+    program = "import sys, t2v, t2v.config; t2v.config.load_recipe('tiny'); print('torch' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"
