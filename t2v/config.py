@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -66,10 +66,10 @@ class TextSettings(Settings):
 class ModelSettings(Settings):
     """The arguments of Unet3D that a recipe may choose."""
 
-    dim: int = Field(64, ge=4, le=1024, description="channels of the first level")
-    dim_mults: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1, description="channels of each level, times dim")
+    dim: int = Field(64, ge=4, le=1024, multiple_of=2, description="channels of the first level")
+    dim_mults: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field((1, 2, 4, 8), min_length=1, description="channels of each level, times dim")
     attn_heads: int = Field(8, ge=1, le=64, description="attention heads")
-    attn_dim_head: int = Field(32, ge=4, le=256, description="channels of a temporal attention head")
+    attn_dim_head: int = Field(32, ge=4, le=256, multiple_of=2, description="channels of a temporal attention head")
     init_dim: int | None = Field(None, ge=4, description="channels after the first convolution (default: dim)")
     init_kernel_size: int = Field(7, ge=1, le=15, description="kernel of the first convolution, odd")
     use_sparse_linear_attn: bool = Field(True, description="spatial linear attention at every level")
@@ -106,7 +106,7 @@ class TrainSettings(Settings):
     warmup_steps: int = Field(100, ge=0, description="steps over which the learning rate rises from 0")
     decay: DecayName = Field("cosine", description="how the learning rate falls to 0 over the rest of the run")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    max_grad_norm: float = Field(1.0, gt=0, allow_inf_nan=False, description="gradients are clipped to this norm")
     optimizer: OptimizerName = Field("adamw", description="AdamW, or bitsandbytes' AdamW with 8-bit states")
     ema_decay: float = Field(0.995, ge=0, lt=1, description="weight of the past in the averaged weights")
     ema_start: int = Field(100, ge=0, description="up to this step the average is a copy of the weights")
@@ -169,10 +169,10 @@ def recipe_from_mapping(
     for dotted, text in (overrides or {}).items():
         section, _, key = dotted.partition(".")
         check_key(dotted)
-        if key:
-            merged.setdefault(section, {})[key] = _parse_value(text)
-        else:
+        if not key:
             merged[section] = _parse_value(text)
+        elif isinstance(merged.setdefault(section, {}), dict):
+            merged[section][key] = _parse_value(text)
     return validate(Recipe, merged, source=source)
 
 
@@ -206,7 +206,9 @@ def validate(kind: type[AnySettings], mapping: Mapping[str, Any], *, source: str
             known = recipe_keys() if kind is Recipe else list(kind.model_fields)
             raise SettingsError(f"{source}: unknown setting {where!r}{_did_you_mean(where, known)}") from None
         message = first["msg"].removeprefix("Value error, ")
-        given = "" if first["type"] == "value_error" else f", not {first['input']!r}"
+        if first["type"] == "tuple_type":
+            message = "must be a list such as [1, 2, 4]"
+        given = "" if first["type"] == "value_error" else f", not {_shortened(first['input'])}"
         raise SettingsError(f"{source}: {where + ': ' if where else ''}{message}{given}") from None
 
 
@@ -223,7 +225,7 @@ def _recipe_mapping(name_or_path: str) -> dict[str, Any]:
         if not path.is_file():
             names = ", ".join(recipe_names())
             raise SettingsError(f"no recipe {name_or_path!r}: name one of {names}, or a .toml file")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode(errors="replace")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -233,14 +235,21 @@ def _recipe_mapping(name_or_path: str) -> dict[str, Any]:
 def _parse_value(text: str) -> Any:
     """A value typed after `--set key=`: TOML where it parses, else the bare word itself."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    return parsed["value"] if parsed.keys() == {"value"} else text
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _did_you_mean(name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, n=1, cutoff=0.5) or get_close_matches(
-        name.rpartition(".")[2], [key.rpartition(".")[2] for key in known], n=1, cutoff=0.5
-    )
-    full = next((key for key in known if near and key.endswith(near[0])), None)
-    return f"; did you mean {full!r}?" if full else f"; known are {', '.join(known)}"
+    """The known key that is nearest as a whole or, its section left out, by its last part."""
+    by_last_part = {key.rpartition(".")[2]: key for key in reversed(known)}
+    whole = get_close_matches(name, known, n=1, cutoff=0.6)
+    last = get_close_matches(name.rpartition(".")[2], by_last_part, n=1, cutoff=0.6)
+    near = whole[0] if whole else by_last_part[last[0]] if last else None
+    return f"; did you mean {near!r}?" if near else f"; known are {', '.join(known)}"
