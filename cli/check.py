@@ -13,7 +13,10 @@ def check(
     gifs: Annotated[Path, typer.Argument(help="Folder of GIFs.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Read every clip as training would and say what it contributes and what is wrong. Changes no file."""
+    """Say what training would read from a folder, and what is wrong.
+
+    Every clip is read as training would; no file is changed. Exit status 1 where a file is left out.
+    """
     from t2v.data.check import check_folder
 
     report = check_folder(gifs)

@@ -8,8 +8,8 @@ import typer
 from t2v.cli.console import answer, progress_bar, say
 from t2v.cli.options import settings_options
 from t2v.config import DeviceName, GenerationSettings, PrecisionName
-from t2v.errors import GenerationError
 
+OUTPUTS = Path("outputs")
 NAMES = {
     "num_frames": ("--frames", "--num-frames"),
     "num_steps": ("--num-steps", "--steps"),
@@ -20,8 +20,8 @@ NAMES = {
 
 @settings_options(GenerationSettings, names=NAMES, leave_out=("prompt",))
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to draw, such as 'fireworks at night'.")],
     settings: GenerationSettings,
+    prompt: Annotated[str, typer.Argument(help="What to draw, such as 'fireworks at night'.", show_default=False)] = "",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -39,25 +39,24 @@ def generate(
     device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = "auto",
     precision: Annotated[PrecisionName, typer.Option(help="Arithmetic of the network; auto measures it.")] = "fp32",
 ) -> None:
-    """Make a clip from a prompt and print its path, its seed and the time it took."""
-    from t2v.data.video_files import check_ending
-    from t2v.service import GenerationService, free_path, save_clip
+    """Make clips from a prompt and print their paths and seeds.
 
-    if out is not None:
-        check_ending(out)
-        if out.is_dir():
-            raise GenerationError(f"{out} is a folder; name a file in it, such as {out / 'clip.gif'}")
+    A file named by --out is replaced; without it no file is. Only a model trained without captions needs no prompt.
+    """
+    from t2v.service import GenerationService, check_scale, check_target, free_path, save_clip
+
+    check_target(out or OUTPUTS / "clip.gif", fps=settings.fps)
     service = GenerationService.load(checkpoint, device=device, precision=precision)
-    for hint in service.hints(settings):
+    used = service.resolve(settings)
+    check_scale(scale, used)
+    for hint in service.hints(used):
         say(f"note: {hint}")
     with progress_bar(unit="steps") as bar:
-        task = bar.add_task("drawing", total=settings.num_steps * settings.num_clips, note="")
-        for step in service.generate(settings):
+        task = bar.add_task("drawing", total=used.num_steps * used.num_clips, note="")
+        for step in service.generate(used):
             bar.update(task, advance=len(step.clips))
             for clip in step.finished:
-                path = (
-                    free_path(Path("outputs"), clip) if out is None else numbered(out, clip.index, settings.num_clips)
-                )
+                path = free_path(OUTPUTS, clip) if out is None else numbered(out, clip.index, used.num_clips)
                 save_clip(clip, path, scale=scale, with_metadata=metadata)
                 answer(f"{path}  seed {clip.seed}  {clip.seconds:.1f} s")
 

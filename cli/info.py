@@ -13,11 +13,13 @@ from t2v.errors import ClipError
 def info(
     file: Annotated[Path, typer.Argument(help="A checkpoint, a run folder, or a file that t2v generated.")],
 ) -> None:
-    """Print what a checkpoint or a generated file says of itself, as JSON."""
+    """Print what a checkpoint or a clip says of itself, as JSON."""
+    from t2v.data.video_files import DECODERS
+
     if not file.exists():
         raise ClipError(f"there is no file {file}")
-    content = _clip(file) if file.suffix.lower() in {".gif", ".mp4", ".webm", ".webp", ".png"} else _checkpoint(file)
-    answer(json.dumps(content, indent=1, ensure_ascii=False))
+    is_clip = file.suffix.lower() in DECODERS and not file.is_dir()
+    answer(json.dumps(_clip(file) if is_clip else _checkpoint(file), indent=1, ensure_ascii=False))
 
 
 def _clip(file: Path) -> object:
@@ -26,7 +28,7 @@ def _clip(file: Path) -> object:
     text = read_metadata(file)
     try:
         content = json.loads(text) if text else None
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         content = None
     if not isinstance(content, dict) or not str(content.get("made_by", "")).startswith("t2v "):
         raise ClipError(f"{file} does not say how it was made: not by t2v, or written with --no-metadata")
@@ -34,9 +36,8 @@ def _clip(file: Path) -> object:
 
 
 def _checkpoint(file: Path) -> object:
-    from t2v.checkpoint import read_header, resolve
-    from t2v.checkpoint.atomic import file_sha256
+    from t2v.checkpoint import load_checkpoint
 
-    weights = resolve(file)
-    header = read_header(weights)
-    return {"file": str(weights), "sha256": file_sha256(weights), **header.model_dump(mode="json")}
+    checkpoint = load_checkpoint(file)
+    about = {"name": checkpoint.name, "file": str(checkpoint.path), "sha256": checkpoint.sha256}
+    return about | checkpoint.header.model_dump(mode="json")

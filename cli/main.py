@@ -1,5 +1,6 @@
 """The `t2v` command: its subcommands, and errors as one line."""
 
+import io
 import signal
 import sys
 from typing import Annotated
@@ -9,6 +10,7 @@ import typer
 import t2v
 from t2v.cli.check import check
 from t2v.cli.convert import import_model
+from t2v.cli.export import export
 from t2v.cli.generate import generate
 from t2v.cli.info import info
 from t2v.cli.train import train
@@ -20,12 +22,14 @@ app = typer.Typer(
     help="Train your own text-to-video model on a folder of GIFs, and make clips from prompts.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # boxes cut long options off, and take longer to load than all the rest
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 app.command()(train)
 app.command()(generate)
 app.command()(check)
 app.command()(worlds)
+app.command()(export)
 app.command("import")(import_model)
 app.command()(info)
 
@@ -48,10 +52,21 @@ def _options(
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 an error that the person can mend, 2 wrong usage."""
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a prompt must not fail on what a terminal cannot show
+    # Where the error was there is the end of the line, and there people add it.
+    debug = "--debug" in sys.argv
     try:
-        app()
-    except T2VError as error:
-        if "--debug" in sys.argv:
+        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+    except (T2VError, OSError) as error:
+        if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).splitlines())

@@ -21,6 +21,8 @@ def settings_options(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command an option for each field of `kind` and hand it the validated `settings`.
 
+    A value out of range is wrong usage: exit status 2.
+
     names: option names that differ from the field's own, such as {"num_frames": ("--frames", "--num-frames")}.
     leave_out: fields that the command takes otherwise; it finds them among its own arguments of the same name.
     """
@@ -31,7 +33,11 @@ def settings_options(
         def wrapped(**values: Any) -> Any:
             chosen = {name: values.pop(name) for name in fields}
             chosen |= {name: values[name] for name in leave_out}
-            return command(**values, settings=validate(kind, chosen, source="options"))
+            try:
+                settings = validate(kind, chosen, source="options")
+            except SettingsError as error:
+                raise typer.BadParameter(str(error).removeprefix("options: ")) from None
+            return command(**values, settings=settings)
 
         own = [p for name, p in inspect.signature(command).parameters.items() if name != "settings"]
         own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]

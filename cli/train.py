@@ -1,7 +1,9 @@
 """`t2v train`: a folder of GIFs becomes a model, in as many sittings as it takes."""
 
 import os
+import shlex
 import signal
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +16,7 @@ from t2v.config import MAX_SEED, DeviceName
 
 if TYPE_CHECKING:
     from t2v.training.loop import Progress
-    from t2v.training.start import ReadyRun
+    from t2v.training.start import ReadyRun, TrainRequest
 
 
 def train(
@@ -67,21 +69,29 @@ def train(
     else:
         stopped_by = _train(ready)
         if stopped_by is not None:
-            say(f"saved at step {ready.training.step}; go on with: t2v train {gifs}{f' --out {out}' if out else ''}")
+            say(f"saved at step {ready.training.step}; go on with: {_resume_command(request)}")
             raise typer.Exit(128 + stopped_by)
-    answer(f't2v generate "{_example(ready)}" --checkpoint {run}')
+    if ready.training.accelerator.is_main_process:
+        answer(f"t2v generate {_quoted(_example(ready))} --checkpoint {shlex.quote(str(run))}")
+
+
+class _StopDrawing(BaseException):
+    """A signal came while a sample sheet was drawn."""
 
 
 def _train(ready: "ReadyRun") -> int | None:
     """Run to the end or to a signal, whose number is returned once the state is saved."""
     training = ready.training
     caught: list[int] = []
+    drawing = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if caught:
             os._exit(128 + number)
         caught.append(number)
         say("finishing this step and saving; once more ends at once")
+        if drawing:
+            raise _StopDrawing
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -89,16 +99,30 @@ def _train(ready: "ReadyRun") -> int | None:
             task = bar.add_task("training", total=training.plan.num_steps, completed=training.step, note="")
             for progress in training.steps():
                 bar.update(task, completed=progress.step, note=_note(progress, training.global_batch))
-                if progress.sample_due:
-                    ready.write_samples()
-                if caught:
+                if progress.sample_due and not caught:
+                    drawing = True
+                    with suppress(_StopDrawing):
+                        ready.write_samples()
+                    drawing = False
+                stopped_by = ready.agreed_signal(caught[0] if caught else 0)
+                if stopped_by and progress.step < progress.num_steps:
                     if progress.saved is None:
                         training.save()
-                    return caught[0] if progress.step < progress.num_steps else None
+                    return stopped_by
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     return None
+
+
+def _resume_command(request: "TrainRequest") -> str:
+    """Only what the run cannot know by itself: where it lies, and where to compute."""
+    words = ["t2v", "train", str(request.clips)]
+    if request.out is not None:
+        words += ["--out", str(request.out)]
+    if request.device != "auto":
+        words += ["--device", request.device]
+    return shlex.join(words)
 
 
 def _note(progress: "Progress", global_batch: int) -> str:
@@ -108,3 +132,8 @@ def _note(progress: "Progress", global_batch: int) -> str:
 
 def _example(ready: "ReadyRun") -> str:
     return next(iter(ready.training.plan.prompts), "") or "..."
+
+
+def _quoted(text: str) -> str:
+    """As people write it, where that means the same in every shell."""
+    return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'

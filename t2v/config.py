@@ -67,7 +67,9 @@ class ModelSettings(Settings):
     """The arguments of Unet3D that a recipe may choose."""
 
     dim: int = Field(64, ge=4, le=1024, multiple_of=2, description="channels of the first level")
-    dim_mults: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field((1, 2, 4, 8), min_length=1, description="channels of each level, times dim")
+    dim_mults: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
+        (1, 2, 4, 8), min_length=1, description="channels of each level, times dim"
+    )
     attn_heads: int = Field(8, ge=1, le=64, description="attention heads")
     attn_dim_head: int = Field(32, ge=4, le=256, multiple_of=2, description="channels of a temporal attention head")
     init_dim: int | None = Field(None, ge=4, description="channels after the first convolution (default: dim)")

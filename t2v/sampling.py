@@ -12,7 +12,9 @@ from t2v.diffusion import GaussianDiffusion
 from t2v.diffusion.samplers import Step
 from t2v.runtime import generator
 
-GPU_GROUP = 8
+# How many clips share a pass. On a CPU the last bits of a matrix product depend on how many rows it has, so a clip
+# that is to be the same whatever else is asked for goes alone.
+GROUPS = {"cpu": 1, "cuda": 8, "mps": 8}
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,10 @@ def sample_clips(
     negative: d, the text to steer away from; None for the learned null
     shape: c f h w of one clip
 
-    The noise of clip k is a function of (seed, k) and drawn on the CPU. There clips are sampled one by one, because
-    the last bits of a matrix product depend on how many rows it has; elsewhere in fixed groups.
+    The noise of clip k is a function of (seed, k), drawn on the CPU whatever the device.
     """
     device = next(network.parameters()).device
-    group = 1 if device.type == "cpu" else GPU_GROUP
+    group = GROUPS[device.type]
     for first in range(0, num_clips, group):
         clips = range(first, min(first + group, num_clips))
         text = None if pooled is None else _text(pooled[clips.start : clips.stop], device)

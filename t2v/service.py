@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,21 +17,26 @@ from torch import Tensor
 import t2v
 from t2v.checkpoint import Checkpoint, box_path, load_checkpoint
 from t2v.config import GenerationSettings
-from t2v.data.video_files import write_clip
+from t2v.data.video_files import check_ending, write_clip
 from t2v.data.words import words_of
-from t2v.errors import CheckpointError, GenerationError
+from t2v.errors import ClipError, GenerationError, TextEncoderError
 from t2v.model.text import TextEncoder
 from t2v.runtime import Precision, choose_precision, pick_device
 from t2v.sampling import build_diffusion, sample_clips, to_uint8
 
 MAX_DRAWN_SEED = 2**32  # short enough to read out and type again
+MIN_FPS, MAX_FPS = 0.01, 50.0  # what a GIF can show
+# Bounds on an enlarged file: what every format takes, and memory that a laptop has.
+MAX_FILE_SIDE = 4096
+MAX_FILE_PIXELS = 1 << 28
+MAX_NAME_BYTES = 100  # of a prompt's words in a file's name; file systems end at 255
 
 
 @dataclass(frozen=True)
 class GeneratedClip:
     """A finished clip and all that is needed to make it again.
 
-    frames: uint8 f h w c; settings: as used, nothing left open; index: which clip of its request
+    frames: uint8 f h w c; settings: as used, nothing left open; index: which clip of its request, from 0
     """
 
     frames: np.ndarray
@@ -40,6 +46,8 @@ class GeneratedClip:
     seconds: float
     checkpoint: str
     checkpoint_sha256: str
+    device: str
+    precision: str
 
     @property
     def seed(self) -> int:
@@ -54,6 +62,8 @@ class GeneratedClip:
             "clip": self.index,
             "checkpoint": self.checkpoint,
             "checkpoint_sha256": self.checkpoint_sha256,
+            "device": self.device,
+            "precision": self.precision,
         }
         return json.dumps(content, ensure_ascii=False)
 
@@ -94,18 +104,19 @@ class GenerationService:
 
     @cached_property
     def encoder(self) -> TextEncoder:
-        """The text encoder the checkpoint was trained with. Raises where the one found has other weights."""
+        """The text encoder the checkpoint was trained with. Raises TextEncoderError where it is not to be had."""
         text = self.header.recipe.text
         encoder = TextEncoder.load(text.encoder, pooling=text.pooling, max_tokens=text.max_tokens, device="cpu")
         if encoder.dim != self.header.cond_dim:
-            raise GenerationError(
-                f"{self.checkpoint.path.name} takes text vectors of width {self.header.cond_dim}, but {text.encoder} "
-                f"gives {encoder.dim}; it was trained with an encoder that t2v does not know"
+            raise TextEncoderError(
+                f"{self.checkpoint.name} takes text vectors of width {self.header.cond_dim}, but {text.encoder} gives "
+                f"{encoder.dim}; the encoder that it was trained with is needed"
             )
-        if self.header.encoder_sha256 not in (None, encoder.fingerprint):
-            raise CheckpointError(
-                f"{self.checkpoint.path.name} was trained with other weights of {text.encoder} than those found in "
-                f"{encoder.source}; name the right ones in the recipe's text.encoder"
+        wanted = self.header.encoder_sha256
+        if wanted not in (None, encoder.fingerprint):
+            raise TextEncoderError(
+                f"{self.checkpoint.name} was trained with other weights of {text.encoder} than the {encoder.source} "
+                f"holds; those with sha256 {wanted} are needed"
             )
         return encoder
 
@@ -114,7 +125,7 @@ class GenerationService:
         data, model = self.header.recipe.data, self.header.recipe.model
         size = settings.size or data.size
         if size % model.size_step:
-            near = max(model.size_step, round(size / model.size_step) * model.size_step)
+            near = max(-(-8 // model.size_step), round(size / model.size_step)) * model.size_step
             raise GenerationError(
                 f"size must be a multiple of {model.size_step} with this model, not {size}; try {near}"
             )
@@ -122,13 +133,15 @@ class GenerationService:
             examples = ", ".join(repr(prompt) for prompt in self.header.example_prompts[:3])
             raise GenerationError(f"the prompt is empty; say what to draw{', such as ' + examples if examples else ''}")
         if settings.num_steps > self.diffusion.num_timesteps:
-            raise GenerationError(f"num_steps must be at most {self.diffusion.num_timesteps}, not {settings.num_steps}")
+            raise GenerationError(
+                f"num_steps must be at most {self.diffusion.num_timesteps} with this model, not {settings.num_steps}"
+            )
         return settings.model_copy(
             update={
                 "num_frames": settings.num_frames or data.num_frames,
                 "size": size,
                 "seed": secrets.randbelow(MAX_DRAWN_SEED) if settings.seed is None else settings.seed,
-                "fps": settings.fps or round(1000 / self.header.frame_ms, 3),
+                "fps": settings.fps or float(f"{min(max(1000 / self.header.frame_ms, MIN_FPS), MAX_FPS):.6g}"),
             }
         )
 
@@ -136,19 +149,21 @@ class GenerationService:
         """What a person should know about this request, in sentences; an empty list where all is as trained."""
         data = self.header.recipe.data
         hints = []
-        if self.header.cond_dim is None and settings.prompt.strip():
-            hints.append("this model was trained without captions, so the prompt has no effect")
+        if self.header.cond_dim is None and (settings.prompt + settings.negative).strip():
+            hints.append("this model was trained without captions, so no text has an effect")
         if settings.size not in (None, data.size):
             hints.append(f"this model was trained at {data.size} pixels; {settings.size} may look wrong")
         if settings.num_frames not in (None, data.num_frames):
             hints.append(f"this model was trained on {data.num_frames} frames; {settings.num_frames} may look wrong")
         if self.header.cond_dim is not None:
-            hints += self._unseen_words(settings.prompt)
+            if settings.negative.strip() and settings.guidance_scale == 1:
+                hints.append("at guidance_scale 1 the negative text has no effect; try 2")
+            hints += self._unseen_words(f"{settings.prompt} {settings.negative}")
         return hints
 
-    def _unseen_words(self, prompt: str) -> list[str]:
+    def _unseen_words(self, text: str) -> list[str]:
         known = self.header.words
-        unseen = [word for word in dict.fromkeys(words_of(prompt)) if known and word not in known]
+        unseen = [word for word in dict.fromkeys(words_of(text)) if known and word not in known]
         hints = []
         for word in unseen:
             near = get_close_matches(word, known, n=1, cutoff=0.7)
@@ -190,8 +205,10 @@ class GenerationService:
                         settings=used,
                         index=clip,
                         seconds=seconds,
-                        checkpoint=self.checkpoint.path.name,
+                        checkpoint=self.checkpoint.name,
                         checkpoint_sha256=self.checkpoint.sha256,
+                        device=self.device.type,
+                        precision=self.precision.name,
                     )
                     for place, clip in enumerate(step.clips)
                 )
@@ -218,17 +235,50 @@ class GenerationService:
         return choose_precision(run, on_cpu=self.device.type == "cpu")
 
 
+def check_target(path: Path, *, fps: float | None = None) -> None:
+    """Raise ClipError unless a clip can be written to `path`, so that nothing is drawn in vain; makes no file.
+
+    fps: as it was asked for; where that is left open, every format can show it
+    """
+    check_ending(path)
+    if path.suffix.lower() == ".gif" and fps is not None and not MIN_FPS <= fps <= MAX_FPS:
+        raise ClipError(f"a GIF shows {MIN_FPS:g} to {MAX_FPS:g} frames a second, not {fps:g}; write .mp4 or .webp")
+    if path.is_dir():
+        raise ClipError(f"{path} is a folder; name a file in it, such as {path / ('clip' + path.suffix)}")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        # Rights alone do not tell: a disk may be mounted for reading only.
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ClipError(f"{path} cannot be written: {folder}: {error.strerror}") from None
+
+
+def check_scale(scale: int, used: GenerationSettings) -> None:
+    """Raise GenerationError where clips of resolved settings, enlarged so much, would fill the memory."""
+    num_frames, size = used.num_frames, used.size
+    assert num_frames is not None and size is not None
+    most = min(MAX_FILE_SIDE // size, int((MAX_FILE_PIXELS / num_frames) ** 0.5) // size)
+    if scale > most:
+        raise GenerationError(f"scale must be at most {most} for {num_frames} frames of {size} pixels, not {scale}")
+
+
 def save_clip(clip: GeneratedClip, path: Path, *, scale: int = 1, with_metadata: bool = True) -> None:
-    """Write a clip in the format of the path's ending, each pixel enlarged to scale x scale."""
+    """Write a clip in the format of the path's ending, each pixel enlarged to scale x scale.
+
+    A folder that is missing is made, a file that is there replaced. Raises ClipError where that is impossible.
+    """
     frames = clip.frames.repeat(scale, axis=1).repeat(scale, axis=2)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClipError(f"{path} cannot be written: {error.strerror}") from None
     write_clip(path, frames, frame_ms=clip.frame_ms, metadata=clip.metadata() if with_metadata else None)
 
 
 def free_path(folder: Path, clip: GeneratedClip, *, suffix: str = ".gif") -> Path:
     """A path in `folder` named by the prompt's words and the seed, at which there is no file yet."""
-    words = "-".join(words_of(clip.settings.prompt))[:60].strip("-") or "clip"
-    stem = f"{words}-{clip.seed}" + (f"-{clip.index + 1}" if clip.settings.num_clips > 1 else "")
+    words = "-".join(words_of(clip.settings.prompt)).encode()[:MAX_NAME_BYTES].decode(errors="ignore").strip("-")
+    stem = f"{words or 'clip'}-{clip.seed}" + (f"-{clip.index + 1}" if clip.settings.num_clips > 1 else "")
     number, path = 1, folder / f"{stem}{suffix}"
     while path.exists():
         number += 1

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +43,76 @@ def only_loopback() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", look_up_loopback)
         yield
+
+
+@pytest.fixture
+def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
+    """make_checkpoint(name, cond_dim=None, recipe={...}, **header) writes a minute model with fixed random weights."""
+    import torch
+
+    from t2v.checkpoint import Header, build_network, save_checkpoint
+    from t2v.config import recipe_from_mapping
+
+    def make(
+        name: str = "tiny.safetensors",
+        *,
+        cond_dim: int | None = None,
+        recipe: dict[str, Any] | None = None,
+        **header: Any,
+    ) -> Path:
+        sections: dict[str, dict[str, Any]] = {
+            "data": {"size": 8, "num_frames": 3},
+            "model": {
+                "dim": 8,
+                "dim_mults": [1],
+                "patch": 2,
+                "attn_heads": 2,
+                "attn_dim_head": 8,
+                "init_kernel_size": 3,
+            },
+        }
+        for section, values in (recipe or {}).items():
+            sections[section] = {**sections.get(section, {}), **values}
+        built = recipe_from_mapping(sections)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            weights = build_network(built, cond_dim).state_dict()
+        told = {"t2v_version": "0", "frame_ms": 125.0, "step": 7, "num_clips": 2} | header
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(path, weights, Header(recipe=built, cond_dim=cond_dim, **told))
+        return path
+
+    return make
+
+
+class FakeEncoder:
+    """A text encoder in one line: its features are a function of the text alone."""
+
+    dim = 6
+    fingerprint = "fake"
+    source = "hub cache"
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def encode(self, texts: list[str]) -> Any:
+        import torch
+
+        from t2v.model.text import TextFeatures
+        from t2v.runtime import generator
+
+        self.read += texts
+        pooled = torch.stack([torch.randn(self.dim, generator=generator("text", text)) for text in texts])
+        ones = torch.ones(len(texts), 1)
+        return TextFeatures(pooled=pooled, tokens=pooled[:, None], mask=ones.bool(), truncated=ones[:, 0] == 0)
+
+
+@pytest.fixture
+def fake_encoder(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
+    """What every checkpoint with text loads in place of a BERT; give checkpoints its `dim` as cond_dim."""
+    from t2v.model.text import TextEncoder
+
+    encoder = FakeEncoder()
+    monkeypatch.setattr(TextEncoder, "load", lambda name, **options: encoder)
+    return encoder

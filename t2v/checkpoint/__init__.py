@@ -29,11 +29,13 @@ class Header(Settings):
     format_version: int = FORMAT_VERSION
     t2v_version: str
     recipe: Recipe
-    cond_dim: int | None = Field(None, description="width of the pooled text vector; None for an unconditional model")
+    cond_dim: int | None = Field(
+        None, ge=1, le=65536, description="width of the pooled text vector; None for an unconditional model"
+    )
     encoder_sha256: str | None = Field(None, description="hash of the text encoder's weights")
-    frame_ms: float = Field(description="mean time between two frames in training, in milliseconds")
-    step: int = Field(description="optimizer steps behind these weights")
-    num_clips: int = Field(description="clips it was trained on")
+    frame_ms: float = Field(gt=0, allow_inf_nan=False, description="mean time between two frames in training")
+    step: int = Field(ge=0, description="optimizer steps behind these weights")
+    num_clips: int = Field(ge=0, description="clips it was trained on")
     words: tuple[str, ...] = Field((), description="words of the captions it was trained on")
     example_prompts: tuple[str, ...] = Field((), description="prompts it can do")
 
@@ -47,18 +49,37 @@ class Checkpoint:
     weights: dict[str, Tensor]
     sha256: str
 
+    @property
+    def name(self) -> str:
+        """What people know it by, such as `gifs/step-00000040`, without saying where on this machine it lies."""
+        step = self.path.resolve().parent
+        if not StepFolder.is_one(step):
+            return self.path.name
+        name = f"{step.parent.parent.name}/{step.name}"
+        return name if self.path.name == StepFolder(step).ema.name else f"{name}/{self.path.name}"
+
     def network(self) -> Unet3D:
         """The network with these weights, float32, in evaluation mode on the CPU.
 
         Raises CheckpointError where the weights do not fit the settings in the header.
         """
+        self._check_shapes()
         network = build_network(self.header.recipe, self.header.cond_dim)
-        try:
-            network.load_state_dict({name: tensor.float() for name, tensor in self.weights.items()})
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise CheckpointError(f"the weights in {self.path} do not fit its own settings: {reason}") from None
+        network.load_state_dict({name: tensor.float() for name, tensor in self.weights.items()})
         return network.eval()
+
+    def _check_shapes(self) -> None:
+        """Compare with a network that takes no memory: the settings of a stranger may ask for more than there is."""
+        with torch.device("meta"):
+            expected = build_network(self.header.recipe, self.header.cond_dim).state_dict()
+        wrong = sorted(
+            name
+            for name in expected.keys() | self.weights.keys()
+            if name not in expected or name not in self.weights or expected[name].shape != self.weights[name].shape
+        )
+        if wrong:
+            others = f" and {len(wrong) - 1} others" if len(wrong) > 1 else ""
+            raise CheckpointError(f"the weights in {self.path} do not fit its own settings: {wrong[0]!r}{others}")
 
 
 def build_network(recipe: Recipe, cond_dim: int | None) -> Unet3D:
@@ -68,7 +89,9 @@ def build_network(recipe: Recipe, cond_dim: int | None) -> Unet3D:
 
 
 def save_checkpoint(path: Path, weights: Mapping[str, Tensor], header: Header) -> None:
-    """Write weights and header as one file, whole or not at all."""
+    """Write weights and header as one file, whole or not at all. Raises CheckpointError for another ending."""
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path} must end in .safetensors")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     metadata = {HEADER_KEY: header.model_dump_json()}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
@@ -93,29 +116,40 @@ def read_header(path: Path | str) -> Header:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
     except (SafetensorError, OSError) as error:
-        hint = "; bring it in with `t2v import`" if file.suffix in {".pt", ".pth", ".ckpt"} else ""
+        hint = "; bring it in with `t2v import`" if file.suffix.lower() in {".pt", ".pth", ".ckpt"} else ""
         raise CheckpointError(f"{file} is not a whole safetensors file ({error}){hint}") from None
     if HEADER_KEY not in metadata:
-        raise CheckpointError(f"{file} is a safetensors file, but not one that t2v wrote")
+        raise CheckpointError(f"{file} is a safetensors file, but not one that t2v wrote; try `t2v import`")
     try:
         fields = json.loads(metadata[HEADER_KEY])
         version = fields.get("format_version")
-        if version != FORMAT_VERSION:
-            raise CheckpointError(f"{file} has format {version}; this t2v reads format {FORMAT_VERSION}")
-        return validate(Header, fields, source=str(file))
-    except (json.JSONDecodeError, AttributeError, SettingsError) as error:
-        raise CheckpointError(f"the header of {file} cannot be read: {error}") from None
+    except (json.JSONDecodeError, RecursionError, AttributeError):
+        raise CheckpointError(f"the header of {file} is not the JSON that t2v writes") from None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{file} has format {version}; this t2v reads format {FORMAT_VERSION}, another version of t2v may read it"
+        )
+    try:
+        return validate(Header, fields, source=f"the header of {file}")
+    except SettingsError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def resolve(path: Path) -> Path:
     """The weights file meant by a path: itself, or the averaged weights of a run's or a step's folder."""
     if path.is_file():
         return path
+    wanted = "a .safetensors file, a run folder or a step of it"
     if not path.exists():
-        raise CheckpointError(f"there is no checkpoint {path}; name a .safetensors file, a run folder or a step of it")
-    step = StepFolder(path) if StepFolder.is_one(path) else RunFolder(path).newest_step()
+        raise CheckpointError(f"there is no checkpoint {path}; name {wanted}")
+    if StepFolder.is_one(path):
+        if not StepFolder(path).is_whole():
+            raise CheckpointError(f"{path} is damaged or not wholly copied; name its run folder or another step")
+        return StepFolder(path).ema
+    step = RunFolder(path).newest_step()
     if step is None:
-        raise CheckpointError(f"{path} holds no saved step yet; name a .safetensors file or another run folder")
+        damaged = ", only damaged ones" if RunFolder(path).steps() else ""
+        raise CheckpointError(f"{path} holds no saved step{damaged}; name {wanted}")
     return step.ema
 
 

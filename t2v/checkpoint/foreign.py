@@ -1,76 +1,119 @@
 """Checkpoints of video-diffusion-pytorch become ours, without running anything that they contain."""
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
 import t2v
-from t2v.checkpoint import Header, save_checkpoint
-from t2v.config import DataSettings, DiffusionSettings, ModelSettings, Recipe, TextSettings, validate
+from t2v.checkpoint import HEADER_KEY, Header, save_checkpoint
+from t2v.config import ModelSettings, Recipe, validate
 from t2v.errors import CheckpointError
 from t2v.model.lucidrains import ForeignState, state_from_trainer, unet_weights
 
+CLASSIC_ENCODER = "bert-base-cased"
 # Its GIFs are written at 120 ms a frame.
 FRAME_MS = 120.0
+# Without a schedule in the file the original's default length is the best guess there is.
+DEFAULT_TIMESTEPS = 1000
 
 
 def import_checkpoint(
-    source: Path, target: Path, *, averaged: bool = True, num_frames: int = 10, size: int = 64
+    source: Path,
+    target: Path,
+    *,
+    averaged: bool = True,
+    num_frames: int = 10,
+    size: int = 64,
+    encoder: str = CLASSIC_ENCODER,
 ) -> Header:
-    """Convert a `.pt` file of video-diffusion-pytorch's Trainer, GaussianDiffusion or Unet3D.
+    """Convert a file of video-diffusion-pytorch's Trainer, GaussianDiffusion or Unet3D: `.pt`, or `.safetensors`.
 
-    averaged: take the averaged weights of a Trainer file. num_frames, size: what it was trained on, which the file
-    does not say. Raises CheckpointError where the file holds anything but such weights.
+    averaged: take the averaged weights of a Trainer file. num_frames, size, encoder: what it was trained on and with,
+    which the file does not say; the encoder's tokens after the first are averaged, as the original does.
+    Raises CheckpointError where the file holds anything but such weights, and SettingsError where t2v cannot do what
+    it was trained for.
     """
     content = _open(source)
-    trained = state_from_trainer(content, ema=averaged) if "ema" in content else ForeignState(content, None)
-    settings, weights = unet_weights(trained.state)
-    header = _header(settings, trained, step=content.get("step", 0), num_frames=num_frames, size=size)
+    try:
+        trained = _trained(content, averaged=averaged)
+        settings, weights = unet_weights(trained.state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    told = {
+        "data": {"size": size, "num_frames": num_frames, "channels": settings["channels"], "flip_prob": 0.0},
+        "text": {"encoder": encoder, "pooling": "mean"},
+    }
+    header = _header(settings, trained, told, step=content.get("step", 0), source=source)
     target.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(target, weights, header)
     return header
 
 
 def _open(source: Path) -> Mapping[str, Any]:
-    try:
-        content = torch.load(source, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no file {source}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{source} cannot be opened as plain weights: {reason}") from None
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{source} holds a {type(content).__name__}, not the weights of a network")
+    if not source.is_file():
+        raise CheckpointError(f"there is no file {source}")
+    content = _open_safetensors(source) if source.suffix.lower() == ".safetensors" else _open_pickle(source)
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
+        raise CheckpointError(f"{source} holds a {type(content).__name__}, not the named weights of a network")
     return content
 
 
-def _header(settings: dict[str, Any], trained: ForeignState, *, step: int, num_frames: int, size: int) -> Header:
-    cond_dim, channels = settings["cond_dim"], settings["channels"]
-    if settings["out_dim"] not in (None, channels):
-        raise CheckpointError(f"its output has {settings['out_dim']} channels for {channels} of the clips")
-    model = {name: value for name, value in settings.items() if name in ModelSettings.model_fields}
-    # Without a schedule in the file the original's default length is the best guess there is.
-    diffusion = DiffusionSettings(num_timesteps=trained.num_timesteps or 1000)
-    recipe = validate(
-        Recipe,
-        {
-            "about": "imported from video-diffusion-pytorch",
-            "data": DataSettings(size=size, num_frames=num_frames, channels=channels, flip_prob=0.0),
-            # The original's own text conditioning: bert-base-cased, mean of all tokens after the first.
-            "text": TextSettings(encoder="bert-base-cased", pooling="mean"),
-            "model": model,
-            "diffusion": diffusion,
-        },
-        source="the checkpoint",
-    )
-    return Header(
-        t2v_version=t2v.__version__,
-        recipe=recipe,
-        cond_dim=cond_dim,
-        frame_ms=FRAME_MS,
-        step=int(step),
-        num_clips=0,
-    )
+def _open_safetensors(source: Path) -> Any:
+    try:
+        with safe_open(source, framework="pt") as opened:
+            if HEADER_KEY in (opened.metadata() or {}):
+                raise CheckpointError(f"{source} is one that t2v wrote itself; it needs no import")
+        return load_file(source)
+    except SafetensorError as error:
+        raise CheckpointError(f"{source} is not a whole safetensors file ({error})") from None
+
+
+def _open_pickle(source: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old protocols
+            return torch.load(source, map_location="cpu", weights_only=True)
+    # What torch says to these is advice to load the file in a way that runs what is in it.
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{source} is damaged, or holds more than plain weights, which t2v does not open because it could run "
+            "anything; save its state_dict() instead"
+        ) from None
+    # The reader of strangers' bytes can stumble anywhere.
+    except Exception as error:
+        raise CheckpointError(f"{source} is not a whole file of torch.save ({type(error).__name__})") from None
+
+
+def _trained(content: Mapping[str, Any], *, averaged: bool) -> ForeignState:
+    """The state dict out of a Trainer's file; any other content is taken for one itself."""
+    is_trainers = any(isinstance(content.get(key), Mapping) for key in ("ema", "model"))
+    return state_from_trainer(content if is_trainers else {"ema": content, "model": content}, ema=averaged)
+
+
+def _header(
+    settings: Mapping[str, Any], trained: ForeignState, told: Mapping[str, Any], *, step: Any, source: Path
+) -> Header:
+    channels = settings["channels"]
+    if settings["out_dim"] != channels:
+        raise CheckpointError(f"{source}: its output has {settings['out_dim']} channels, its clips have {channels}")
+    recipe = {
+        "about": "imported from video-diffusion-pytorch",
+        **told,
+        "model": {name: value for name, value in settings.items() if name in ModelSettings.model_fields},
+        "diffusion": {"num_timesteps": trained.num_timesteps or DEFAULT_TIMESTEPS},
+    }
+    header = {
+        "t2v_version": t2v.__version__,
+        "recipe": validate(Recipe, recipe, source=str(source)),
+        "cond_dim": settings["cond_dim"],
+        "frame_ms": FRAME_MS,
+        "step": step,
+        "num_clips": 0,
+    }
+    return validate(Header, header, source=str(source))

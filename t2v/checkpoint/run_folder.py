@@ -14,6 +14,8 @@ from t2v.errors import RunError
 
 MANIFEST = "manifest.json"
 KEPT_STEPS = 3
+FIRST_STEP = "step-00000000"
+LEFTOVERS = ".*.tmp"  # what a write that was killed leaves behind
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class StepFolder:
     @property
     def step(self) -> int:
         return int(self.path.name.removeprefix("step-"))
+
+    def seconds(self) -> float:
+        """Training time behind this step, over all starts."""
+        return float(json.loads(self.state.read_text())["seconds"])
 
     @staticmethod
     def is_one(path: Path) -> bool:
@@ -85,12 +91,20 @@ class RunFolder:
         """Whether a run was started here."""
         return self.plan.is_file()
 
-    def create(self) -> None:
-        """Make the folders. Raises RunError where the folder already holds something that is not a run."""
+    def check_free(self) -> None:
+        """Raise RunError where the path holds something that is neither a run nor the rest of a start cut short."""
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file; name a folder for the run with --out")
         if self.path.exists() and any(self.path.iterdir()) and not (self.exists() or self._is_unborn()):
             raise RunError(f"{self.path} is not empty and holds no run; name another folder with --out")
-        if self._is_unborn() and self.checkpoints.exists():
-            shutil.rmtree(self.checkpoints)
+
+    def create(self) -> None:
+        """Make the folders, over the rest of a start that was cut short. Raises RunError as check_free does."""
+        self.check_free()
+        if self._is_unborn():
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+            for leftover in self.path.glob(LEFTOVERS):
+                leftover.unlink()
         self.samples.mkdir(parents=True, exist_ok=True)
         self.checkpoints.mkdir(exist_ok=True)
 
@@ -98,8 +112,17 @@ class RunFolder:
         """Whether all that lies here was left by a start that was killed before it wrote its plan."""
         if self.exists() or not self.path.exists():
             return False
-        names = {entry.name for entry in self.path.iterdir() if not entry.name.endswith(".tmp")}
-        return names <= {"samples", "checkpoints", "recipe.toml"} and all(folder.step == 0 for folder in self.steps())
+        known = {"samples", "checkpoints"}
+        if (self.checkpoints / FIRST_STEP).is_dir():
+            known.add(self.recipe.name)  # without a step it is somebody's own file
+        return (
+            all(entry.name in known or entry.match(LEFTOVERS) for entry in self.path.iterdir())
+            and not (self.samples.is_dir() and any(self.samples.iterdir()))
+            and all(
+                entry.name == FIRST_STEP or entry.match(LEFTOVERS)
+                for entry in (self.checkpoints.iterdir() if self.checkpoints.is_dir() else ())
+            )
+        )
 
     def set_aside(self) -> Path:
         """Rename the run to a free name beside it and return that; nothing is deleted."""
@@ -142,7 +165,7 @@ class RunFolder:
     def _prune(self) -> None:
         for folder in self.steps()[:-KEPT_STEPS]:
             shutil.rmtree(folder.path)
-        for leftover in self.checkpoints.glob(".*.tmp"):
+        for leftover in self.checkpoints.glob(LEFTOVERS):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def write_json(self, path: Path, content: Any) -> None:

@@ -205,6 +205,8 @@ def _decode_gif(data: bytes) -> str | None:
 
 def _decode_webp(data: bytes) -> str | None:
     exif = _open_image(data, "WEBP").getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
+    if not isinstance(exif, bytes):  # another program's file
+        return None
     return exif.removeprefix(EXIF_UNICODE).decode("utf-16-be", errors="replace") or None
 
 

@@ -2,37 +2,52 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from t2v.checkpoint import build_network
 from t2v.checkpoint.run_folder import RunFolder
-from t2v.config import Recipe, load_recipe
+from t2v.config import Recipe, RecipeName, load_recipe
 from t2v.model import Unet3D
 from t2v.runtime import Precision, choose_precision, generator
+from t2v.sampling import build_diffusion, sample_clips
 from t2v.training.batches import TrainingClips, draw_batch
-from t2v.training.loop import Training, make_accelerator
+from t2v.training.loop import Training, agreed, make_accelerator
 from t2v.training.plan import Machine, Plan, Stretch
+from t2v.training.samples import SAMPLE_SETTINGS
 
 DEFAULT_BUDGET_S = 3600.0
-# Fewer views than this leave a network of any size with blurs; more than the last pays little at our sizes.
-VIEWS_PER_CLIP = 100
-MIN_VIEWS = 5_000
-MAX_VIEWS = 40_000
-SHARE_FOR_SAMPLES_AND_SAVES = 0.06
-NUM_SHEETS = 8
+CANDIDATES: tuple[RecipeName, ...] = ("tiny", "small", "base")  # each slower and better than the one before
+# A view is a clip seen once by the network. With fewer a larger network shows more blur than the one before it; beyond
+# the last number it gains whatever the clips are.
+VIEWS_PER_CLIP = 50
+MIN_VIEWS = 8_000
+MAX_VIEWS = 30_000
 SAVE_EVERY_S = 60.0
+SHARE_FOR_SAVES = 0.03
+MAX_SHARE_FOR_SHEETS = 0.1
+NUM_SHEETS = 8
+MEASURED_S = 3.0
+
+# What a budget decides by the clock, and a later start takes from the run.
+FITTED = ("num_steps", "warmup_steps", "ema_decay", "ema_start", "save_every", "sample_every")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one optimizer step of a recipe takes here, and in which precision."""
+    """What a recipe takes here, in which precision.
+
+    seconds_per_sheet: of one sample sheet. clips_per_step: over all processes and passes.
+    """
 
     seconds_per_step: float
+    seconds_per_sheet: float
+    clips_per_step: int
     precision: Precision
 
 
@@ -51,57 +66,70 @@ def views_needed(num_clips: int) -> int:
 
 
 def choose_recipe(
-    *, num_clips: int, side: int, budget_s: float, seed: int, measure: Callable[[Recipe], Cost]
+    *, num_clips: int, side: int, budget_s: float, typed: Mapping[str, str], measure: Callable[[Recipe], Cost]
 ) -> Choice:
     """The largest recipe that still sees the clips often enough within the budget.
 
-    side: median shorter side of the clips, in pixels. measure: times a recipe on this machine.
+    side: median shorter side of the clips, in pixels. typed: settings that the person chose. measure: times a recipe.
     """
     needed = views_needed(num_clips)
-    size = 64 if side >= 48 else 32
-    best: tuple[str, Recipe, Cost, int] | None = None
-    reasons = [f"{num_clips} clips want about {needed} views"]
-    for name in ("tiny", "small", "base"):
-        overrides = {"train.seed": str(seed)} | ({} if name == "tiny" else {"data.size": str(size)})
-        recipe = load_recipe(name, overrides)
+    best: tuple[Recipe, Cost] | None = None
+    seen = []
+    for name in CANDIDATES:
+        size = {} if name == "tiny" else {"data.size": "64" if side >= 48 else "32"}
+        recipe = load_recipe(name, {**size, **typed})
         cost = measure(recipe)
-        views = int(budget_s / cost.seconds_per_step) * recipe.train.batch_size * recipe.train.accumulation
-        reasons.append(f"{name} at {recipe.data.size} pixels allows {views} in the time")
-        if best is not None and views < needed:
+        recipe = fit_to_budget(recipe, budget_s, cost, typed)
+        views = recipe.train.num_steps * cost.clips_per_step
+        seen.append(f"{name} manages {views} at {recipe.data.size}x{recipe.data.size}")
+        if best is None or views >= needed:
+            best, chosen, enough = (recipe, cost), name, views >= needed
+        if views < needed:
             break  # the next ones are slower still
-        best = (name, recipe, cost, views)
     assert best is not None
-    name, recipe, cost, views = best
-    outcome = "the largest that reaches it" if views >= needed else "the quickest there is, though short of it"
-    return Choice(fit_to_budget(recipe, budget_s, cost), cost, (*reasons, f"so {name}: {outcome}"))
-
-
-def fit_to_budget(recipe: Recipe, budget_s: float, cost: Cost) -> Recipe:
-    """The recipe with as many steps as the budget allows, and warm-up, averaging, saves and samples to match."""
-    num_steps = steps_in(budget_s, cost.seconds_per_step)
-    train = recipe.train.model_copy(
-        update={
-            "num_steps": num_steps,
-            "warmup_steps": min(recipe.train.warmup_steps, num_steps // 20),
-            # The average spans about a twentieth of the run.
-            "ema_decay": min(0.9999, max(0.9, 1 - 20 / num_steps)),
-            "ema_start": min(recipe.train.ema_start, num_steps // 20),
-            "save_every": max(1, min(num_steps, round(SAVE_EVERY_S / cost.seconds_per_step))),
-            "sample_every": max(1, num_steps // NUM_SHEETS),
-        }
+    why = "the largest that manages enough" if enough else "it is the quickest there is"
+    reasons = (
+        f"a network should be shown {num_clips} clips about {needed} times in all; in this time {', '.join(seen)}",
+        f"recipe: {chosen} ({why})",
     )
-    return recipe.model_copy(update={"train": train})
+    return Choice(*best, reasons)
 
 
-def steps_in(budget_s: float, seconds_per_step: float) -> int:
-    """How many steps a budget of training time allows beside its samples and saves."""
-    return max(1, int(budget_s * (1 - SHARE_FOR_SAMPLES_AND_SAVES) / seconds_per_step))
+def fit_to_budget(recipe: Recipe, budget_s: float, cost: Cost, typed: Mapping[str, str]) -> Recipe:
+    """The recipe with as many steps as the budget allows, and warm-up, averaging, saves and samples to match.
+
+    typed: settings that the person chose; those stay as they are.
+    """
+    train = recipe.train
+    num_steps = steps_in(budget_s, cost)
+    num_sheets = int(MAX_SHARE_FOR_SHEETS * budget_s / max(cost.seconds_per_sheet, 1e-9))
+    fitted: dict[str, Any] = {
+        "num_steps": num_steps,
+        "warmup_steps": min(train.warmup_steps, num_steps // 20),
+        # The average spans about a twentieth of the run.
+        "ema_decay": min(0.9999, max(0.9, 1 - 20 / num_steps)),
+        "ema_start": min(train.ema_start, num_steps // 20),
+        "save_every": max(1, min(num_steps, round(SAVE_EVERY_S / cost.seconds_per_step))),
+        "sample_every": -(-num_steps // max(1, min(NUM_SHEETS, num_sheets))),
+    }
+    chosen = {name: value for name, value in fitted.items() if f"train.{name}" not in typed}
+    return recipe.model_copy(update={"train": train.model_copy(update=chosen)})
 
 
-def measure_cost(recipe: Recipe, *, cond_dim: int | None, device: torch.device, precision: Precision | None) -> Cost:
+def steps_in(budget_s: float, cost: Cost) -> int:
+    """How many steps a budget allows beside its sample sheets and saves."""
+    # The last sheet is drawn however short the run.
+    sheets_s = min(NUM_SHEETS * cost.seconds_per_sheet, max(cost.seconds_per_sheet, MAX_SHARE_FOR_SHEETS * budget_s))
+    return max(1, int((budget_s * (1 - SHARE_FOR_SAVES) - sheets_s) / cost.seconds_per_step))
+
+
+def measure_cost(
+    recipe: Recipe, *, cond_dim: int | None, num_prompts: int, device: torch.device, precision: Precision | None
+) -> Cost:
     """Time the loop's own steps on made-up clips. precision None: probe for the better one first."""
     clips = _made_up_clips(recipe, cond_dim)
-    chosen = precision or probe_precision(recipe, cond_dim=cond_dim, device=device)
+    # What a clock says is agreed on at once: processes that went on differently would wait for each other for ever.
+    chosen = agreed(precision or probe_precision(recipe, cond_dim=cond_dim, device=device))
     accelerator = make_accelerator(chosen.name, device)
     plan = Plan(
         recipe=recipe,
@@ -119,13 +147,35 @@ def measure_cost(recipe: Recipe, *, cond_dim: int | None, device: torch.device, 
     )
     network = fresh_network(recipe, cond_dim)
     training = Training(RunFolder(Path("never-written")), plan, network, clips, accelerator)
-    training.take_step()  # allocates and warms up
-    seconds: list[float] = []
-    while len(seconds) < 3 or (sum(seconds) < 3.0 and len(seconds) < 20):
-        started = time.perf_counter()
-        training.take_step()
-        seconds.append(time.perf_counter() - started)
-    return Cost(statistics.median(seconds), chosen)
+    first = agreed(_seconds(training.take_step))  # allocates and warms up
+    # Not longer than a short run is worth.
+    num_timed = max(1, min(20, recipe.train.num_steps // 20, int(MEASURED_S / first)))
+    step_s = statistics.median(_seconds(training.take_step) for _ in range(num_timed))
+    sheet_s = num_prompts * _seconds_per_sample(training, clips, bf16=chosen.name == "bf16")
+    return agreed(Cost(step_s, sheet_s, training.global_batch, chosen))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _seconds_per_sample(training: Training, clips: TrainingClips, *, bf16: bool) -> float:
+    """What one clip of a sample sheet takes, from its second denoising step; the first warms up."""
+    data = training.plan.recipe.data
+    steps = sample_clips(
+        training.ema.network,
+        build_diffusion(training.plan.recipe),
+        pooled=None if clips.pooled is None else clips.pooled[:1],
+        num_clips=1,
+        shape=(data.channels, data.num_frames, data.size, data.size),
+        seed=0,
+        settings=SAMPLE_SETTINGS,
+        bf16=bf16,
+    )
+    next(steps)
+    return SAMPLE_SETTINGS.num_steps * _seconds(lambda: next(steps))
 
 
 def probe_precision(recipe: Recipe, *, cond_dim: int | None, device: torch.device) -> Precision:

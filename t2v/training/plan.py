@@ -14,6 +14,9 @@ from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import Recipe, Settings, validate
 from t2v.errors import RunError, SettingsError
 
+# Settings that may change within a run: the weights of a step do not depend on them.
+FREE = {"about", "prompts", "train.num_steps", "train.save_every", "train.sample_every"}
+
 
 class Stretch(Settings):
     """Steps over which the learning rate rises and falls once: [start, end)."""
@@ -37,6 +40,19 @@ class Machine(Settings):
         versions |= {name: metadata.version(name) for name in names if _is_installed(name)}
         return cls(device=device.type, num_processes=num_processes, threads=torch.get_num_threads(), versions=versions)
 
+    def changes(self, now: "Machine") -> list[str]:
+        """In words, what is different now."""
+        old, new = self._in_words(), now._in_words()
+        return [
+            f"{name} {old.get(name)} then and {new.get(name)} now"
+            for name in (old | new)
+            if old.get(name) != new.get(name)
+        ]
+
+    def _in_words(self) -> dict[str, Any]:
+        counts = {"number of processes": self.num_processes, "number of threads": self.threads}
+        return {"device": self.device, **counts, **self.versions}
+
 
 class Plan(Settings):
     """The decisions of a run."""
@@ -45,7 +61,9 @@ class Plan(Settings):
     precision: str
     precision_reason: str
     seconds_per_step: float = Field(description="measured at the start; what the time foretold rests on")
-    budget_s: float | None = None
+    seconds_per_sheet: float = Field(0.0, description="of a sample sheet, as expected at the start")
+    seconds_per_save: float = Field(0.0, description="of a saved state, as measured at the start")
+    budget_s: float | None = Field(None, description="the last budget that the steps were fitted to")
     stretches: tuple[Stretch, ...]
     machine: Machine
     clips_folder: str
@@ -63,12 +81,34 @@ class Plan(Settings):
         """The stretch that `step` lies in."""
         return next(stretch for stretch in reversed(self.stretches) if stretch.start <= step)
 
+    @property
+    def seconds_beside_step(self) -> float:
+        """Mean time of saves and sample sheets, per step."""
+        train = self.recipe.train
+        return self.seconds_per_sheet / train.sample_every + self.seconds_per_save / train.save_every
+
+    def seconds_left(self, step: int, *, seconds_per_step: float) -> float:
+        """Time from `step` to the end, with the saves and sample sheets on the way."""
+        train, end = self.recipe.train, self.num_steps
+        return (
+            (end - step) * seconds_per_step
+            + _num_due(step, end, train.sample_every) * self.seconds_per_sheet
+            + _num_due(step, end, train.save_every) * self.seconds_per_save
+        )
+
     def extended(self, *, at: int, num_steps: int, budget_s: float | None) -> "Plan":
         """A plan for more steps, with a new rise and fall of the learning rate from step `at`."""
         kept = tuple(stretch for stretch in self.stretches if stretch.start < at)
         shortened = (*kept[:-1], Stretch(start=kept[-1].start, end=at)) if kept else ()
         stretches = (*shortened, Stretch(start=at, end=num_steps))
-        return self.model_copy(update={"stretches": stretches, "budget_s": budget_s})
+        train = self.recipe.train.model_copy(update={"num_steps": num_steps})
+        recipe = self.recipe.model_copy(update={"train": train})
+        return self.model_copy(update={"recipe": recipe, "stretches": stretches, "budget_s": budget_s})
+
+
+def _num_due(start: int, end: int, every: int) -> int:
+    """How often something happens in steps start + 1 to end that is due every so often and at the end."""
+    return end // every - start // every + (1 if end % every and end > start else 0)
 
 
 def load_plan(run: RunFolder) -> Plan:
@@ -99,10 +139,9 @@ def recipe_toml(recipe: Recipe) -> str:
 
 def differences(stored: Recipe, asked: Recipe) -> list[str]:
     """The settings in which two recipes differ, in words, save those that may change within a run."""
-    free = {"train.num_steps", "train.save_every", "train.sample_every", "about", "prompts"}
     old, new = _flat(stored), _flat(asked)
     return [
-        f"{key} is {old[key]} in the run and {new[key]} now" for key in old if old[key] != new[key] and key not in free
+        f"{key} is {old[key]} in the run and {new[key]} now" for key in old if old[key] != new[key] and key not in FREE
     ]
 
 
@@ -118,7 +157,11 @@ def _toml_value(value: Any) -> str:
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
     if isinstance(value, bool):
         return str(value).lower()
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace(
+            "\x7f", "\\u007f"
+        )  # the one that JSON leaves and TOML bans
+    return repr(value)
 
 
 def _read_json(path: Path) -> Any:

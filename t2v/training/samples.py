@@ -31,7 +31,9 @@ def draw_samples(
         num_clips=num_clips,
         shape=(data.channels, data.num_frames, data.size, data.size),
         seed=SAMPLE_SEED,
-        settings=SAMPLE_SETTINGS,
+        settings=SAMPLE_SETTINGS.model_copy(
+            update={"num_steps": min(SAMPLE_SETTINGS.num_steps, recipe.diffusion.num_timesteps)}
+        ),
         bf16=bf16,
     )
     return np.concatenate([to_uint8(step.x_t).numpy() for step in steps if step.is_last])

@@ -1,17 +1,19 @@
 """Starting a run or going on with it: what was asked now, held against what the run's folder says."""
 
 import statistics
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
 from t2v.checkpoint import Checkpoint, load_checkpoint
-from t2v.checkpoint.run_folder import RunFolder
-from t2v.config import Recipe, load_recipe, recipe_from_mapping
+from t2v.checkpoint.run_folder import RunFolder, StepFolder
+from t2v.config import Recipe, check_key, load_recipe, recipe_from_mapping
 from t2v.data.captions import mentions_side
 from t2v.data.folder import LoadedClips, describe_difference, load_clips, scan_folder
 from t2v.errors import RunError, SettingsError
@@ -20,12 +22,12 @@ from t2v.runtime import Precision, pick_device
 from t2v.training.batches import TrainingClips
 from t2v.training.choose import (
     DEFAULT_BUDGET_S,
+    FITTED,
     Cost,
     choose_recipe,
     fit_to_budget,
     fresh_network,
     measure_cost,
-    steps_in,
 )
 from t2v.training.loop import Training, agreed, make_accelerator
 from t2v.training.plan import Machine, Plan, Stretch, differences, load_plan, save_plan
@@ -66,6 +68,12 @@ class TrainRequest:
             typed["train.num_steps"] = str(self.num_steps)
         return typed
 
+    @property
+    def asked_steps(self) -> int | None:
+        """Steps asked for by --steps, or by its longer name behind --set."""
+        given = self.typed.get("train.num_steps")
+        return None if given is None else recipe_from_mapping({}, {"train.num_steps": given}).train.num_steps
+
 
 @dataclass(frozen=True)
 class ReadyRun:
@@ -92,6 +100,13 @@ class ReadyRun:
         )
         return write_sheet(training.run.samples, training.step, clips, plan.prompts, plan.frame_ms)
 
+    def agreed_signal(self, number: int) -> int:
+        """The largest number of all processes: a signal that reached one of them stops all after the same step."""
+        accelerator = self.training.accelerator
+        if accelerator.num_processes == 1:
+            return number
+        return int(accelerator.gather(torch.tensor([number], device=accelerator.device)).max())
+
 
 def open_run(request: TrainRequest, say: Say) -> ReadyRun:
     """Start the run that is asked for, or go on with the one that is there.
@@ -99,27 +114,40 @@ def open_run(request: TrainRequest, say: Say) -> ReadyRun:
     Raises RunError where the run on disk has other clips or settings than asked for now, and DatasetError,
     SettingsError, TextEncoderError or CheckpointError for what they name. Nothing on disk is lost by any of them.
     """
-    if request.num_steps is not None and request.budget_s is not None:
+    if request.budget_s is not None and "train.num_steps" in request.typed:
         raise SettingsError("--steps and --budget both say when to stop; give one of them")
+    for key in request.typed:
+        check_key(key)
     run = request.run
-    if request.fresh and run.exists():
-        say(f"{run.path} is kept as {run.set_aside()}")
-    return _resume(request, run, say) if run.exists() else _begin(request, run, say)
-
-
-def _begin(request: TrainRequest, run: RunFolder, say: Say) -> ReadyRun:
+    if run.path.resolve().is_relative_to(request.clips.resolve()):
+        raise RunError(
+            f"the run folder {run.path} lies among the clips, where its sample sheets would be trained on; "
+            "name another with --out"
+        )
     device = pick_device(request.device)
+    PartialState(cpu=device.type == "cpu")  # several processes meet here
+    if agreed(request.fresh or not run.exists()):
+        return _begin(request, run, device, say)
+    return _resume(request, run, device, say)
+
+
+def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say) -> ReadyRun:
+    run.check_free()
     parent = None if request.init_from is None else load_checkpoint(request.init_from)
-    recipe, cost = _asked_recipe(request, parent), None
+    budget_s, cost = request.budget_s, None
+    recipe = _asked_recipe(request, parent, say)
     if recipe is None:
-        recipe, cost = agreed(_choose(request, device, say))
+        budget_s = request.budget_s or DEFAULT_BUDGET_S
+        recipe, cost = _choose(request, device, budget_s, say)
     clips = _load(request.clips, recipe, say)
     captions = _Captions.read(clips, recipe, say)
+    if parent is not None:
+        _check_parent(parent, recipe, captions)
+    prompts = _sample_prompts(recipe, captions.texts)
     if cost is None:
-        cost = measure_cost(recipe, cond_dim=captions.cond_dim, device=device, precision=None)
-        if request.budget_s is not None:
-            recipe = fit_to_budget(recipe, request.budget_s, cost)
-    recipe, cost = agreed((recipe, cost))
+        cost = measure_cost(recipe, cond_dim=captions.cond_dim, num_prompts=len(prompts), device=device, precision=None)
+        if budget_s is not None:
+            recipe = fit_to_budget(recipe, budget_s, cost, request.typed)
     say(f"arithmetic: {cost.precision.name} ({cost.precision.reason})")
 
     accelerator = make_accelerator(cost.precision.name, device)
@@ -128,7 +156,8 @@ def _begin(request: TrainRequest, run: RunFolder, say: Say) -> ReadyRun:
         precision=cost.precision.name,
         precision_reason=cost.precision.reason,
         seconds_per_step=cost.seconds_per_step,
-        budget_s=request.budget_s,
+        seconds_per_sheet=cost.seconds_per_sheet,
+        budget_s=budget_s,
         stretches=(Stretch(start=0, end=recipe.train.num_steps),),
         machine=Machine.here(accelerator.device, accelerator.num_processes),
         clips_folder=str(request.clips),
@@ -136,90 +165,110 @@ def _begin(request: TrainRequest, run: RunFolder, say: Say) -> ReadyRun:
         frame_ms=_frame_ms(clips, recipe.data.num_frames),
         cond_dim=captions.cond_dim,
         encoder_sha256=captions.encoder_sha256,
-        prompts=_sample_prompts(recipe, captions),
+        prompts=prompts,
     )
     network = fresh_network(recipe, captions.cond_dim)
     if parent is not None:
-        _check_parent(parent, plan)
         network.load_state_dict({name: tensor.float() for name, tensor in parent.weights.items()})
         say(f"weights from {parent.path}, trained for {parent.header.step} steps")
     elif captions.pooled is not None:
         network.set_text_statistics(captions.pooled)
-    if accelerator.is_main_process:
-        run.create()
     training = Training(run, plan, network, captions.training_clips(clips), accelerator)
+    if accelerator.is_main_process:
+        # The old run moves only now that nothing can be refused any more.
+        if run.exists():
+            say(f"the run before is kept as {run.set_aside()}")
+        run.create()
+    started = time.perf_counter()
     training.save()
+    training.plan = plan = plan.model_copy(update={"seconds_per_save": time.perf_counter() - started})
     # The plan comes last: a run exists from the moment that there is something to resume.
     if accelerator.is_main_process:
         save_plan(run, plan)
-    _foretell(plan, 0, say)
+    _foretell(plan, training, say)
     return ReadyRun(training, captions.rows(plan.prompts))
 
 
-def _resume(request: TrainRequest, run: RunFolder, say: Say) -> ReadyRun:
-    plan = load_plan(run)
+def _resume(request: TrainRequest, run: RunFolder, device: torch.device, say: Say) -> ReadyRun:
+    stored = load_plan(run)
     if request.init_from is not None:
         raise RunError(f"{run.path} holds a run already, which --init-from cannot change; add --fresh or another --out")
-    newest = run.newest_step()
-    if newest is None:
-        raise RunError(f"every saved step of {run.path} is damaged; start anew with --fresh")
-    _refuse_other_settings(request, run, plan)
+    newest = _newest_step(run, say)
+    plan = _with_what_is_typed(request, run, stored)
     clips = _load(request.clips, plan.recipe, say)
     changed = describe_difference(plan.clips, clips.scan.manifest)
     if changed:
         raise RunError(
-            f"the clips changed since {run.path} was started: {'; '.join(changed)}; put them back, start anew "
-            f"with --fresh, or "
-            f"carry the weights over with --out NEW_RUN --init-from {run.path}"
+            f"the clips changed since {run.path} was started: {'; '.join(changed)}; put them back, {_ways(run)}"
         )
     captions = _Captions.read(clips, plan.recipe, say)
     if captions.encoder_sha256 != plan.encoder_sha256:
-        raise RunError(f"the text encoder found now has other weights than the one {run.path} was started with")
-    accelerator = make_accelerator(plan.precision, pick_device(request.device))
-    _say_what_is_inexact(plan.machine, Machine.here(accelerator.device, accelerator.num_processes), say)
-    extended = _extended(request, plan, newest.step, say)
-    if extended is not plan and accelerator.is_main_process:
-        save_plan(run, extended)
+        raise RunError(
+            f"the text encoder found now has other weights than the one {run.path} was started with; bring that one "
+            f"back, {_ways(run)}"
+        )
+    accelerator = make_accelerator(plan.precision, device)
+    changes = plan.machine.changes(Machine.here(accelerator.device, accelerator.num_processes))
+    if changes:
+        say(f"note: the result will not be bit-identical to an unbroken run ({'; '.join(changes)})")
+    plan = _extended(request, plan, newest, say)
     network = fresh_network(plan.recipe, plan.cond_dim)
-    training = Training(run, extended, network, captions.training_clips(clips), accelerator)
+    training = Training(run, plan, network, captions.training_clips(clips), accelerator)
     training.resume(newest)
+    if plan != stored and accelerator.is_main_process:
+        save_plan(run, plan)
     ready = ReadyRun(training, captions.rows(plan.prompts))
     if not ready.is_finished:
-        say(f"going on with {run.path} at step {training.step} of {extended.num_steps}")
-        _foretell(extended, training.step, say)
+        say(f"going on with {run.path} at step {training.step} of {plan.num_steps}")
+        _foretell(plan, training, say)
     return ready
 
 
-def _asked_recipe(request: TrainRequest, parent: Checkpoint | None) -> Recipe | None:
+def _newest_step(run: RunFolder, say: Say) -> StepFolder:
+    newest = run.newest_step()
+    if newest is None:
+        raise RunError(f"every saved step of {run.path} is damaged; start anew with --fresh")
+    damaged = [str(folder.step) for folder in run.steps() if folder.step > newest.step]
+    if damaged:
+        say(f"warning: the saved step {' and '.join(damaged)} is damaged; taking step {newest.step}")
+    return newest
+
+
+def _asked_recipe(request: TrainRequest, parent: Checkpoint | None, say: Say) -> Recipe | None:
     """The recipe that was named or follows from the parent's settings; None where t2v is to choose."""
     if request.recipe is not None:
         return load_recipe(request.recipe, request.typed)
     if parent is not None:
         return recipe_from_mapping(parent.header.recipe.model_dump(), request.typed, source="--set")
-    if not request.overrides and request.num_steps is None:
+    # What shapes the network, or says how long it trains, leaves no choice between sizes that would be a fair one.
+    shaping = [key for key in request.typed if key.startswith(("data.", "model.", "train.num_steps"))]
+    if not shaping:
         return None
+    say(f"no --recipe given: taking small, as {' and '.join(shaping)} is set")
     return load_recipe("small", request.typed)
 
 
-def _choose(request: TrainRequest, device: torch.device, say: Say) -> tuple[Recipe, Cost]:
-    say(f"looking at {request.clips}")
+def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: Say) -> tuple[Recipe, Cost]:
     scan = scan_folder(request.clips)
+    if request.budget_s is None:
+        say(f"no --budget given: taking {duration(budget_s)}")
+    say("timing the recipes on this machine")
     side = int(statistics.median(min(clip.width, clip.height) for clip in scan.clips))
-    budget_s = request.budget_s or DEFAULT_BUDGET_S
+    texts = tuple(dict.fromkeys(caption for clip in scan.clips for caption in clip.captions))
     # Widths of text vectors differ little in cost; the encoder itself is not loaded for a timing.
-    cond_dim = 384 if any(clip.captions for clip in scan.clips) else None
+    cond_dim = 384 if texts else None
     precision: Precision | None = None
 
     def measure(recipe: Recipe) -> Cost:
         nonlocal precision
-        cost = measure_cost(recipe, cond_dim=cond_dim, device=device, precision=precision)
+        num_prompts = len(_sample_prompts(recipe, texts))
+        cost = measure_cost(recipe, cond_dim=cond_dim, num_prompts=num_prompts, device=device, precision=precision)
         precision = cost.precision
         return cost
 
-    seed = 0 if request.seed is None else request.seed
-    choice = choose_recipe(num_clips=len(scan.clips), side=side, budget_s=budget_s, seed=seed, measure=measure)
-    if request.budget_s is None:
-        say(f"no --budget given: taking {duration(budget_s)}")
+    choice = choose_recipe(
+        num_clips=len(scan.clips), side=side, budget_s=budget_s, typed=request.typed, measure=measure
+    )
     for reason in choice.reasons:
         say(reason)
     return choice.recipe, choice.cost
@@ -296,60 +345,90 @@ class _Captions:
         return TrainingClips(frames, rows, keeps_side, self.table.pooled)
 
 
-def _refuse_other_settings(request: TrainRequest, run: RunFolder, plan: Plan) -> None:
-    """Only what is typed now is compared: a resumed run needs no options."""
-    typed = {key: value for key, value in request.typed.items() if key != "train.num_steps"}
-    if request.recipe is not None:
-        asked = load_recipe(request.recipe, typed)
-        # A budget chose these by the clock when the run began.
-        fitted = plan.recipe.train if plan.budget_s is not None else asked.train
-        kept = {name: getattr(fitted, name) for name in ("warmup_steps", "ema_decay", "ema_start")}
-        asked = asked.model_copy(update={"train": asked.train.model_copy(update=kept)})
-    else:
-        asked = recipe_from_mapping(plan.recipe.model_dump(), typed, source="--set")
+def _with_what_is_typed(request: TrainRequest, run: RunFolder, plan: Plan) -> Plan:
+    """The plan with the settings typed now that may change within a run. Raises RunError for any other that differs."""
+    asked = _typed_over(plan, request)
     different = differences(plan.recipe, asked)
     if different:
         raise RunError(
-            f"{run.path} was started with other settings: {'; '.join(different)}; leave them out to go on, start anew "
-            f"with --fresh, or carry the weights over with --out NEW_RUN --init-from {run.path}"
+            f"{run.path} was started with other settings: {'; '.join(different)}; leave them out to go on, {_ways(run)}"
         )
+    train = asked.train.model_copy(update={"num_steps": plan.recipe.train.num_steps})  # see _extended
+    recipe = asked.model_copy(update={"train": train})
+    return plan.model_copy(update={"recipe": recipe, "prompts": asked.prompts or plan.prompts})
 
 
-def _extended(request: TrainRequest, plan: Plan, at: int, say: Say) -> Plan:
+def _typed_over(plan: Plan, request: TrainRequest) -> Recipe:
+    """Only what is typed now is compared: a resumed run needs no options."""
+    typed = request.typed
+    if request.recipe is None:
+        return recipe_from_mapping(plan.recipe.model_dump(), typed, source="--set")
+    asked = load_recipe(request.recipe, typed)
+    if plan.budget_s is None:
+        return asked
+    fitted = {name: getattr(plan.recipe.train, name) for name in FITTED if f"train.{name}" not in typed}
+    return asked.model_copy(update={"train": asked.train.model_copy(update=fitted)})
+
+
+def _ways(run: RunFolder) -> str:
+    return f"start anew with --fresh, or carry the weights over with --out NEW_RUN --init-from {run.path}"
+
+
+def _extended(request: TrainRequest, plan: Plan, newest: StepFolder, say: Say) -> Plan:
     """The plan with more steps, if more were asked for."""
-    num_steps = request.num_steps
+    num_steps = request.asked_steps
     if request.budget_s is not None and request.budget_s != plan.budget_s:
-        num_steps = steps_in(request.budget_s, plan.seconds_per_step)
+        num_steps = _steps_of_budget(plan, newest, request.budget_s)
     if num_steps is None or num_steps == plan.num_steps:
         return plan
     if num_steps < plan.num_steps:
-        raise RunError(f"the run is planned for {plan.num_steps} steps; it can be extended but not cut to {num_steps}")
-    say(f"extended from {plan.num_steps} to {num_steps} steps; the learning rate rises and falls once more")
-    return plan.extended(at=at, num_steps=num_steps, budget_s=request.budget_s)
-
-
-def _check_parent(parent: Checkpoint, plan: Plan) -> None:
-    header = parent.header
-    same = header.recipe.model == plan.recipe.model and header.recipe.data.channels == plan.recipe.data.channels
-    if not same or header.cond_dim != plan.cond_dim:
+        given = f"--steps {num_steps}" if request.budget_s is None else f"--budget {duration(request.budget_s)}"
         raise RunError(
-            f"{parent.path} has another network than the recipe asks for; leave --recipe and --set model.* out and "
-            "its own settings are taken"
+            f"{plan.num_steps} steps are planned for {newest.path.parents[1]} and it can be extended but not cut: "
+            f"{given} is less; leave it out to go on, and stop with Ctrl-C when you have seen enough"
         )
-    if header.encoder_sha256 not in (None, plan.encoder_sha256):
+    say(
+        f"extended from {plan.num_steps} to {num_steps} steps; from step {newest.step} the learning rate rises and "
+        "falls once more"
+    )
+    return plan.extended(at=newest.step, num_steps=num_steps, budget_s=request.budget_s or plan.budget_s)
+
+
+def _steps_of_budget(plan: Plan, newest: StepFolder, budget_s: float) -> int:
+    """Steps that a budget allows in all, at the pace of those already taken."""
+    step, seconds = newest.step, newest.seconds()
+    seconds_per_step = _pace(plan, step, seconds) + plan.seconds_beside_step
+    spent = seconds + step * plan.seconds_beside_step
+    return step + max(0, int((budget_s - spent) / seconds_per_step))
+
+
+def _pace(plan: Plan, step: int, seconds: float) -> float:
+    """Seconds a step: as measured before the run, until there is better to go by."""
+    return seconds / step if step >= 20 else plan.seconds_per_step
+
+
+def _check_parent(parent: Checkpoint, recipe: Recipe, captions: _Captions) -> None:
+    header = parent.header
+    same = header.recipe.model == recipe.model and header.recipe.data.channels == recipe.data.channels
+    if not same:
+        raise RunError(
+            f"{parent.path} has another network than the settings ask for; leave --recipe and --set model.* out and "
+            "its own are taken"
+        )
+    if header.cond_dim != captions.cond_dim:
+        learned, given = (f"text of width {d}" if d else "no text" for d in (header.cond_dim, captions.cond_dim))
+        raise RunError(
+            f"{parent.path} was trained with {learned} and these clips come with {given}; bring captions and encoder "
+            "that it knows, or leave --init-from out"
+        )
+    if header.encoder_sha256 not in (None, captions.encoder_sha256):
         raise RunError(f"{parent.path} was trained with another text encoder; set text.encoder to that one")
 
 
-def _say_what_is_inexact(stored: Machine, here: Machine, say: Say) -> None:
-    old, new = stored.model_dump(), here.model_dump()
-    changed = [f"{name} was {old[name]} and is {new[name]}" for name in old if old[name] != new[name]]
-    if changed:
-        say(f"the result will not be bit-identical to an unbroken run: {'; '.join(changed)}")
-
-
-def _foretell(plan: Plan, step: int, say: Say) -> None:
-    left = plan.num_steps - step
-    say(f"{left} steps of {plan.seconds_per_step:.2g} s: about {duration(left * plan.seconds_per_step * 1.05)}")
+def _foretell(plan: Plan, training: Training, say: Say) -> None:
+    pace = _pace(plan, training.step, training.seconds)
+    left = plan.seconds_left(training.step, seconds_per_step=pace)
+    say(f"{plan.num_steps - training.step} steps of {pace:.2g} s: about {duration(left)} with samples and saves")
 
 
 def _frame_ms(clips: LoadedClips, num_frames: int) -> float:
@@ -358,12 +437,12 @@ def _frame_ms(clips: LoadedClips, num_frames: int) -> float:
     return float(np.median(durations)) / num_frames if durations else 100.0
 
 
-def _sample_prompts(recipe: Recipe, captions: _Captions) -> tuple[str, ...]:
-    """The recipe's prompts, or captions spread over the folder."""
-    if recipe.prompts or captions.table is None:
+def _sample_prompts(recipe: Recipe, texts: Sequence[str]) -> tuple[str, ...]:
+    """The recipe's prompts, or captions spread over the folder. texts: every caption once."""
+    if recipe.prompts or not texts:
         return recipe.prompts or ("",) * 4
-    chosen = np.linspace(0, len(captions.texts) - 1, min(NUM_SAMPLE_PROMPTS, len(captions.texts))).round().astype(int)
-    return tuple(captions.texts[index] for index in chosen)
+    chosen = np.linspace(0, len(texts) - 1, min(NUM_SAMPLE_PROMPTS, len(texts))).round().astype(int)
+    return tuple(texts[index] for index in chosen)
 
 
 def duration(seconds: float) -> str:
