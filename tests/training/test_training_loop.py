@@ -169,7 +169,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_spares_what_was_saved(tmp_pa
     next(steps)
     with torch.no_grad():
         next(training.network.parameters()).fill_(math.nan)
-    with pytest.raises(RunError, match="lower train.learning_rate"):
+    with pytest.raises(RunError, match=r"lower train\.learning_rate"):
         next(steps)
     newest = training.run.newest_step()
     assert newest is not None
