@@ -43,7 +43,7 @@ def train(
     ] = None,
     device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = "auto",
 ) -> None:
-    """Train a model on a folder of GIFs, or go on with the run that is there.
+    """Train a model on a folder of GIFs, or go on with a run.
 
     Ctrl-C saves and prints the command that goes on; a second Ctrl-C ends at once.
     """
@@ -102,7 +102,9 @@ def _train(ready: "ReadyRun") -> int | None:
                 if progress.sample_due and not caught:
                     drawing = True
                     with suppress(_StopDrawing):
-                        ready.write_samples()
+                        sheet = ready.write_samples()
+                        if sheet is not None:
+                            say(f"step {progress.step}, loss {progress.smooth_loss:.4f}, samples in {sheet}")
                     drawing = False
                 stopped_by = ready.agreed_signal(caught[0] if caught else 0)
                 if stopped_by and progress.step < progress.num_steps:

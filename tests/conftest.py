@@ -89,6 +89,9 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
 class FakeEncoder:
     """A text encoder in one line: its features are a function of the text alone."""
 
+    name = "a fake"
+    pooling = "mean"
+    max_tokens = 64
     dim = 6
     fingerprint = "fake"
     source = "hub cache"

@@ -76,6 +76,10 @@ class RunFolder:
         return self.path / "plan.json"
 
     @property
+    def captions(self) -> Path:
+        return self.path / "captions.safetensors"
+
+    @property
     def log(self) -> Path:
         return self.path / "log.jsonl"
 

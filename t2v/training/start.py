@@ -1,5 +1,6 @@
 """Starting a run or going on with it: what was asked now, held against what the run's folder says."""
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import PartialState
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from t2v.checkpoint import Checkpoint, load_checkpoint
+from t2v.checkpoint.atomic import write_atomically
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
 from t2v.config import Recipe, check_key, load_recipe, recipe_from_mapping
 from t2v.data.captions import mentions_side
@@ -185,6 +189,7 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
     # The plan comes last: a run exists from the moment that there is something to resume.
     if accelerator.is_main_process:
         save_plan(run, plan)
+        captions.keep(run.captions)
     _foretell(plan, training, say)
     return ReadyRun(training, captions.rows(plan.prompts))
 
@@ -201,7 +206,7 @@ def _resume(request: TrainRequest, run: RunFolder, device: torch.device, say: Sa
         raise RunError(
             f"the clips changed since {run.path} was started: {'; '.join(changed)}; put them back, {_ways(run)}"
         )
-    captions = _Captions.read(clips, plan.recipe, say)
+    captions = _Captions.read(clips, plan.recipe, say, kept=run.captions)
     if captions.encoder_sha256 != plan.encoder_sha256:
         raise RunError(
             f"the text encoder found now has other weights than the one {run.path} was started with; bring that one "
@@ -217,6 +222,8 @@ def _resume(request: TrainRequest, run: RunFolder, device: torch.device, say: Sa
     training.resume(newest)
     if plan != stored and accelerator.is_main_process:
         save_plan(run, plan)
+    if accelerator.is_main_process and not run.captions.exists():
+        captions.keep(run.captions)
     ready = ReadyRun(training, captions.rows(plan.prompts))
     if not ready.is_finished:
         say(f"going on with {run.path} at step {training.step} of {plan.num_steps}")
@@ -301,7 +308,8 @@ class _Captions:
     encoder: TextEncoder | None
 
     @classmethod
-    def read(cls, clips: LoadedClips, recipe: Recipe, say: Say) -> "_Captions":
+    def read(cls, clips: LoadedClips, recipe: Recipe, say: Say, *, kept: Path | None = None) -> "_Captions":
+        """Encode the captions, or take their features from the file that a start before this one kept."""
         texts = [caption for record in clips.records for caption in record.captions]
         if not texts:
             say("no clip has a caption: training without text")
@@ -309,10 +317,20 @@ class _Captions:
         text = recipe.text
         encoder = TextEncoder.load(text.encoder, pooling=text.pooling, max_tokens=text.max_tokens)
         say(f"captions read by {encoder.name} (from {encoder.source})")
-        table = CaptionTable.build(encoder, texts)
+        table = _kept_table(kept, _table_key(encoder, sorted(set(texts)))) if kept else None
+        table = table or CaptionTable.build(encoder, texts)
         for caption in table.truncated:
             say(f"warning: only the first {text.max_tokens} tokens are read of {caption[:60]!r}...")
         return cls(table, encoder)
+
+    def keep(self, path: Path) -> None:
+        """Write the features to a file, from which later starts take them."""
+        if self.table is None or self.encoder is None:
+            return
+        key = _table_key(self.encoder, self.texts)
+        metadata = {"key": key, "truncated": json.dumps(self.table.truncated)}
+        tensors = {"pooled": self.table.pooled}
+        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -343,6 +361,25 @@ class _Captions:
         rows = [tuple(self.table.index(caption) for caption in record.captions) for record in clips.records]
         keeps_side = [mentions_side(caption) for caption in self.texts]
         return TrainingClips(frames, rows, keeps_side, self.table.pooled)
+
+
+def _table_key(encoder: TextEncoder, texts: Sequence[str]) -> str:
+    """All that the features of captions depend on. texts: every caption once, sorted."""
+    return json.dumps([encoder.fingerprint, encoder.pooling, encoder.max_tokens, list(texts)])
+
+
+def _kept_table(path: Path, key: str) -> CaptionTable | None:
+    """The features kept in a file, if it is there, whole, and about these captions and this encoder."""
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            if metadata.get("key") != key:
+                return None
+            pooled, truncated = opened.get_tensor("pooled"), json.loads(metadata["truncated"])
+    except (OSError, SafetensorError):
+        return None
+    rows = {caption: row for row, caption in enumerate(json.loads(key)[-1])}
+    return CaptionTable(pooled=pooled, truncated=tuple(truncated), rows=rows)
 
 
 def _with_what_is_typed(request: TrainRequest, run: RunFolder, plan: Plan) -> Plan:
