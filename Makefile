@@ -21,10 +21,10 @@ demo: $(VENV)/.ready ## install, and draw a clip with the model in the box
 	@$(BIN)/t2v generate "fireworks at night" --frames 10
 
 test: $(VENV)/.dev ## install, and run the quick tests
-	@$(BIN)/pytest $(PYTEST_ARGS)
+	@$(BIN)/pytest -n 2 $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev ## run the slow tests and those in a browser
-	@$(BIN)/pytest -m "(slow or browser) and not gpu" $(PYTEST_ARGS)
+	@$(BIN)/pytest -n 2 -m "(slow or browser) and not gpu" $(PYTEST_ARGS)
 
 check: lint types layers test ## all that must pass before handing work over
 

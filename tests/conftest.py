@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+# One thread a process, set before torch is imported: threads that wait for each other make tests on a busy machine
+# ten times slower, and the tests run in several processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 LOOPBACK = {None, "", "localhost", "127.0.0.1", "::1"}
 
 
