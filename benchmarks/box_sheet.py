@@ -43,10 +43,11 @@ def main() -> None:
         background=data.background,
         fit=data.fit,
     ).frames
+    seen = small(trained)
     rows, labels, closeness = [], [], []
     for wording in WORDINGS:
         drawn = [draw(service, wording, seed, options.num_steps) for seed in range(NUM_SEEDS)]
-        nearest = [nearest_clip(clip, trained) for clip in drawn]
+        nearest = [nearest_clip(small(clip[None]), seen) for clip in drawn]
         closeness += [distance for _, distance in nearest]
         count = sum(is_fireworks_by_night(clip) for clip in drawn)
         print(f"{wording!r}: {count} of {NUM_SEEDS} by the rule")
@@ -56,7 +57,7 @@ def main() -> None:
         ]
         labels += [f"{wording}, seeds 0 to {NUM_SEEDS - 1}", "the nearest training clip of each"]
     contact_sheet(np.stack(rows), labels).save(options.sheet)
-    among = [nearest_clip(trained[k], np.delete(trained, k, axis=0))[1] for k in range(0, len(trained), 50)]
+    among = [nearest_clip(seen[k : k + 1], np.delete(seen, k, axis=0))[1] for k in range(0, len(seen), 50)]
     print(f"distance to the nearest training clip: samples {np.median(closeness):.4f} (least {min(closeness):.4f}),")
     print(f"training clips among themselves {np.median(among):.4f} (least {min(among):.4f})")
 
@@ -68,13 +69,14 @@ def draw(service: GenerationService, prompt: str, seed: int, num_steps: int) -> 
     return clip.frames
 
 
+def small(clips: np.ndarray) -> np.ndarray:
+    """Clips as they are compared: n f h w c, uint8, at a quarter of their size, flattened to n d in [0, 1]."""
+    return reduce(clips.astype(np.float32) / 255, "n f (h p) (w q) c -> n (f h w c)", "mean", p=4, q=4)
+
+
 def nearest_clip(clip: np.ndarray, others: np.ndarray) -> tuple[int, float]:
-    """Index of the nearest of `others` (uint8 n f h w c), and its mean squared distance at a quarter of the size."""
-
-    def small(clips: np.ndarray) -> np.ndarray:
-        return reduce(clips, "... f (h p) (w q) c -> ... (f h w c)", "mean", p=4, q=4).astype(np.float32) / 255
-
-    distances = np.square(small(others) - small(clip[None])).mean(axis=1)
+    """Index of the nearest of `others` (n d) and its mean squared distance. clip: 1 d."""
+    distances = np.square(others - clip).mean(axis=1)
     return int(distances.argmin()), float(distances.min())
 
 

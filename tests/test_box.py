@@ -1,0 +1,62 @@
+"""The model in the box draws what it was asked for from its weights, and from nothing else."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from t2v.checkpoint import Checkpoint, box_path, load_checkpoint
+from t2v.config import GenerationSettings
+from t2v.runtime import generator
+from t2v.service import GenerationService
+
+MAX_BYTES = 15_000_000
+
+
+@pytest.fixture(scope="module")
+def box() -> Checkpoint:
+    return load_checkpoint(box_path())
+
+
+def draw(checkpoint: Checkpoint, prompt: str, *, seed: int) -> np.ndarray:
+    """A clip in few steps: float f h w c in [0, 1]."""
+    settings = GenerationSettings(prompt=prompt, num_steps=12, seed=seed)
+    (clip,) = [clip for step in GenerationService(checkpoint).generate(settings) for clip in step.finished]
+    return clip.frames / 255
+
+
+def roughness(clip: np.ndarray) -> float:
+    """Mean difference of neighbouring pixels over the spread of the clip: about 0.1 for pictures, 1.1 for noise."""
+    return float(np.abs(np.diff(clip, axis=2)).mean() / clip.std())
+
+
+def shuffled(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same numbers in another order within each tensor."""
+    mixed = {}
+    for name, tensor in weights.items():
+        order = torch.randperm(tensor.numel(), generator=generator("shuffle", name))
+        mixed[name] = tensor.flatten()[order].view_as(tensor)
+    return mixed
+
+
+def test_the_file_is_small_and_says_what_it_can_do(box: Checkpoint) -> None:
+    assert box.path.stat().st_size < MAX_BYTES
+    assert "fireworks at night" in box.header.example_prompts
+    assert {"fireworks", "night", "circle", "left"} <= set(box.header.words)
+
+
+def test_fireworks_at_night_are_lights_on_a_dark_sky(box: Checkpoint) -> None:
+    clip = draw(box, "fireworks at night", seed=1)
+    assert clip.shape == (10, 32, 32, 3)
+    assert np.median(clip) < 0.25
+    assert clip.max() > 0.7
+    assert roughness(clip) < 0.5
+
+
+def test_with_shuffled_weights_the_picture_falls_apart(box: Checkpoint) -> None:
+    broken = replace(box, weights=shuffled(box.weights))
+    whole, apart = (draw(checkpoint, "fireworks at night", seed=1) for checkpoint in (box, broken))
+    assert not np.allclose(whole, apart, atol=0.2)
+    assert roughness(apart) > 2 * roughness(whole) or apart.std() < 0.02
