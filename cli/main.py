@@ -1,6 +1,7 @@
 """The `t2v` command: its subcommands, and errors as one line."""
 
 import io
+import os
 import signal
 import sys
 from typing import Annotated
@@ -52,6 +53,9 @@ def _options(
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 an error that the person can mend, 2 wrong usage."""
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+    # Read when torch is imported. By default its threads wait by spinning: with one core busy elsewhere, a clip of 3
+    # seconds then takes minutes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a prompt must not fail on what a terminal cannot show

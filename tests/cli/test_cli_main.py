@@ -131,3 +131,12 @@ def test_the_completion_script_can_be_shown():
     env = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     ran = subprocess.run([T2V, "--show-completion", "bash"], capture_output=True, text=True, env=env)
     assert ran.returncode == 0 and "_T2V_COMPLETE" in ran.stdout
+
+
+@pytest.mark.parametrize("chosen", [None, "ACTIVE"])
+def test_threads_wait_without_spinning_unless_asked_to(t2v, monkeypatch, chosen):
+    monkeypatch.setenv("OMP_WAIT_POLICY", chosen or "")
+    if chosen is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    t2v("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == (chosen or "PASSIVE")
