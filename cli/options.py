@@ -51,13 +51,14 @@ def settings_options(
 
 
 def _parameter(name: str, field: FieldInfo, names: tuple[str, ...] | None) -> inspect.Parameter:
-    low = next((m.ge if isinstance(m, Ge) else m.gt for m in field.metadata if isinstance(m, (Ge, Gt))), None)
-    high = next((m.le for m in field.metadata if isinstance(m, Le)), None)
+    # What annotated types may bound is more than numbers; our fields bound numbers only.
+    low: Any = next((m.ge if isinstance(m, Ge) else m.gt for m in field.metadata if isinstance(m, (Ge, Gt))), None)
+    high: Any = next((m.le for m in field.metadata if isinstance(m, Le)), None)
     option = typer.Option(
         *(names or ("--" + name.replace("_", "-"),)),
         help=field.description,
-        min=low,  # type: ignore[arg-type]
-        max=high,  # type: ignore[arg-type]
+        min=low,
+        max=high,
         show_default=field.default is not None and field.default != "",
     )
     return inspect.Parameter(

@@ -241,9 +241,8 @@ def test_an_encoder_of_another_width_is_refused(make_checkpoint, fake_encoder):
         next(service.generate(asked()))
 
 
-def test_a_device_that_is_not_there_is_refused(make_checkpoint):
-    if torch.backends.mps.is_available():
-        pytest.skip("this machine has it")
+def test_a_device_that_is_not_there_is_refused(make_checkpoint, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(SettingsError, match="no device 'mps'; it has"):
         GenerationService.load(make_checkpoint(), device="mps")
 

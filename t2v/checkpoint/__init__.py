@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from t2v.checkpoint.atomic import file_sha256, write_atomically
@@ -104,9 +104,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     """
     file = resolve(Path(path))
     header = read_header(file)
-    with safe_open(file, framework="pt") as opened:
-        weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-    return Checkpoint(file, header, weights, file_sha256(file))
+    return Checkpoint(file, header, load_file(file), file_sha256(file))
 
 
 def read_header(path: Path | str) -> Header:

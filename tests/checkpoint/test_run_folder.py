@@ -76,8 +76,8 @@ def _die_at_call(number: int) -> None:
 
         return call
 
-    os.fsync, os.replace, os.mkdir, builtins.open = (dying(f) for f in (os.fsync, os.replace, os.mkdir, builtins.open))  # type: ignore[assignment]
-    Path.write_text = dying(Path.write_text)  # type: ignore[method-assign]
+    os.fsync, os.replace, os.mkdir, builtins.open = (dying(f) for f in (os.fsync, os.replace, os.mkdir, builtins.open))
+    Path.write_text = dying(Path.write_text)
 
 
 def test_a_kill_at_any_moment_of_a_save_leaves_the_step_before_whole(run: RunFolder) -> None:
