@@ -16,7 +16,8 @@ from t2v.config import MAX_SEED, DeviceName
 
 if TYPE_CHECKING:
     from t2v.training.loop import Progress
-    from t2v.training.start import ReadyRun, TrainRequest
+    from t2v.training.request import TrainRequest
+    from t2v.training.start import ReadyRun
 
 
 def train(
@@ -47,7 +48,8 @@ def train(
 
     Ctrl-C saves and prints the command that goes on; a second Ctrl-C ends at once.
     """
-    from t2v.training.start import TrainRequest, open_run
+    from t2v.training.request import TrainRequest
+    from t2v.training.start import open_run
 
     request = TrainRequest(
         clips=gifs,

@@ -1,82 +1,33 @@
 """Starting a run or going on with it: what was asked now, held against what the run's folder says."""
 
-import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from t2v.checkpoint import Checkpoint, load_checkpoint
-from t2v.checkpoint.atomic import write_atomically
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
 from t2v.config import Recipe, check_key, load_recipe, recipe_from_mapping
-from t2v.data.captions import mentions_side
 from t2v.data.folder import LoadedClips, describe_difference, load_clips, scan_folder
 from t2v.errors import RunError, SettingsError
-from t2v.model.text import CaptionTable, TextEncoder
 from t2v.runtime import Precision, pick_device
-from t2v.training.batches import TrainingClips
-from t2v.training.choose import (
-    DEFAULT_BUDGET_S,
-    FITTED,
-    Cost,
-    choose_recipe,
-    fit_to_budget,
-    fresh_network,
-    measure_cost,
-)
+from t2v.training.captions import RunCaptions
+from t2v.training.changes import check_parent, extended, pace, ways_on, with_what_is_typed
+from t2v.training.choose import DEFAULT_BUDGET_S, Cost, choose_recipe, fit_to_budget, fresh_network, measure_cost
 from t2v.training.loop import Training, agreed, make_accelerator
-from t2v.training.plan import Machine, Plan, Stretch, differences, load_plan, save_plan
+from t2v.training.plan import Machine, Plan, Stretch, load_plan, save_plan
+from t2v.training.request import TrainRequest, duration
 from t2v.training.samples import draw_samples, write_sheet
 
 NUM_SAMPLE_PROMPTS = 8
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """What a person typed. None and empty mean: not asked for."""
-
-    clips: Path
-    out: Path | None = None
-    recipe: str | None = None
-    num_steps: int | None = None
-    budget_s: float | None = None
-    fresh: bool = False
-    seed: int | None = None
-    init_from: Path | None = None
-    overrides: Mapping[str, str] = field(default_factory=dict)
-    device: str = "auto"
-
-    @property
-    def run(self) -> RunFolder:
-        """Where the run lies: as asked, or runs/<name of the clips' folder>."""
-        return RunFolder(self.out or Path("runs") / self.clips.resolve().name)
-
-    @property
-    def typed(self) -> dict[str, str]:
-        """The overrides together with the options that stand for one."""
-        typed = dict(self.overrides)
-        if self.seed is not None:
-            typed["train.seed"] = str(self.seed)
-        if self.num_steps is not None:
-            typed["train.num_steps"] = str(self.num_steps)
-        return typed
-
-    @property
-    def asked_steps(self) -> int | None:
-        """Steps asked for by --steps, or by its longer name behind --set."""
-        given = self.typed.get("train.num_steps")
-        return None if given is None else recipe_from_mapping({}, {"train.num_steps": given}).train.num_steps
 
 
 @dataclass(frozen=True)
@@ -144,9 +95,9 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
         budget_s = request.budget_s or DEFAULT_BUDGET_S
         recipe, cost = _choose(request, device, budget_s, say)
     clips = _load(request.clips, recipe, say)
-    captions = _Captions.read(clips, recipe, say)
+    captions = RunCaptions.read(clips, recipe, say)
     if parent is not None:
-        _check_parent(parent, recipe, captions)
+        check_parent(parent, recipe, captions)
     prompts = _sample_prompts(recipe, captions.texts)
     if cost is None:
         cost = measure_cost(recipe, cond_dim=captions.cond_dim, num_prompts=len(prompts), device=device, precision=None)
@@ -199,30 +150,30 @@ def _resume(request: TrainRequest, run: RunFolder, device: torch.device, say: Sa
     if request.init_from is not None:
         raise RunError(f"{run.path} holds a run already, which --init-from cannot change; add --fresh or another --out")
     newest = _newest_step(run, say)
-    plan = _with_what_is_typed(request, run, stored)
+    plan = with_what_is_typed(request, run, stored)
     clips = _load(request.clips, plan.recipe, say)
     changed = describe_difference(plan.clips, clips.scan.manifest)
     if changed:
         raise RunError(
-            f"the clips changed since {run.path} was started: {'; '.join(changed)}; put them back, {_ways(run)}"
+            f"the clips changed since {run.path} was started: {'; '.join(changed)}; put them back, {ways_on(run)}"
         )
-    captions = _Captions.read(clips, plan.recipe, say, kept=run.captions)
+    captions = RunCaptions.read(clips, plan.recipe, say, kept=run.captions)
     if captions.encoder_sha256 != plan.encoder_sha256:
         raise RunError(
             f"the text encoder found now has other weights than the one {run.path} was started with; bring that one "
-            f"back, {_ways(run)}"
+            f"back, {ways_on(run)}"
         )
     accelerator = make_accelerator(plan.precision, device)
     changes = plan.machine.changes(Machine.here(accelerator.device, accelerator.num_processes))
     if changes:
         say(f"note: the result will not be bit-identical to an unbroken run ({'; '.join(changes)})")
-    plan = _extended(request, plan, newest, say)
+    plan = extended(request, plan, newest, say)
     network = fresh_network(plan.recipe, plan.cond_dim)
     training = Training(run, plan, network, captions.training_clips(clips), accelerator)
     training.resume(newest)
     if plan != stored and accelerator.is_main_process:
         save_plan(run, plan)
-    if accelerator.is_main_process and not run.captions.exists():
+    if accelerator.is_main_process:
         captions.keep(run.captions)
     ready = ReadyRun(training, captions.rows(plan.prompts))
     if not ready.is_finished:
@@ -300,172 +251,10 @@ def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
     return loaded
 
 
-@dataclass(frozen=True)
-class _Captions:
-    """The captions of a folder and their features; no features where no clip has a caption."""
-
-    table: CaptionTable | None
-    encoder: TextEncoder | None
-
-    @classmethod
-    def read(cls, clips: LoadedClips, recipe: Recipe, say: Say, *, kept: Path | None = None) -> "_Captions":
-        """Encode the captions, or take their features from the file that a start before this one kept."""
-        texts = [caption for record in clips.records for caption in record.captions]
-        if not texts:
-            say("no clip has a caption: training without text")
-            return cls(None, None)
-        text = recipe.text
-        encoder = TextEncoder.load(text.encoder, pooling=text.pooling, max_tokens=text.max_tokens)
-        say(f"captions read by {encoder.name} (from {encoder.source})")
-        table = _kept_table(kept, _table_key(encoder, sorted(set(texts)))) if kept else None
-        table = table or CaptionTable.build(encoder, texts)
-        for caption in table.truncated:
-            say(f"warning: only the first {text.max_tokens} tokens are read of {caption[:60]!r}...")
-        return cls(table, encoder)
-
-    def keep(self, path: Path) -> None:
-        """Write the features to a file, from which later starts take them."""
-        if self.table is None or self.encoder is None:
-            return
-        key = _table_key(self.encoder, self.texts)
-        metadata = {"key": key, "truncated": json.dumps(self.table.truncated)}
-        tensors = {"pooled": self.table.pooled}
-        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Every caption once."""
-        return () if self.table is None else tuple(self.table.rows)
-
-    @property
-    def encoder_sha256(self) -> str | None:
-        return None if self.encoder is None else self.encoder.fingerprint
-
-    @property
-    def pooled(self) -> Tensor | None:
-        return None if self.table is None else self.table.pooled
-
-    @property
-    def cond_dim(self) -> int | None:
-        return None if self.table is None else self.table.pooled.shape[1]
-
-    def rows(self, prompts: tuple[str, ...]) -> Tensor | None:
-        """Features of the prompts of a sample sheet, n d."""
-        return None if self.encoder is None else self.encoder.encode(prompts).pooled
-
-    def training_clips(self, clips: LoadedClips) -> TrainingClips:
-        """Pixels and captions as batches are drawn from them."""
-        frames = torch.from_numpy(clips.frames)
-        if self.table is None:
-            return TrainingClips(frames, [()] * len(frames), (), None)
-        rows = [tuple(self.table.index(caption) for caption in record.captions) for record in clips.records]
-        keeps_side = [mentions_side(caption) for caption in self.texts]
-        return TrainingClips(frames, rows, keeps_side, self.table.pooled)
-
-
-def _table_key(encoder: TextEncoder, texts: Sequence[str]) -> str:
-    """All that the features of captions depend on. texts: every caption once, sorted."""
-    return json.dumps([encoder.fingerprint, encoder.pooling, encoder.max_tokens, list(texts)])
-
-
-def _kept_table(path: Path, key: str) -> CaptionTable | None:
-    """The features kept in a file, if it is there, whole, and about these captions and this encoder."""
-    try:
-        with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            if metadata.get("key") != key:
-                return None
-            pooled, truncated = opened.get_tensor("pooled"), json.loads(metadata["truncated"])
-    except (OSError, SafetensorError):
-        return None
-    rows = {caption: row for row, caption in enumerate(json.loads(key)[-1])}
-    return CaptionTable(pooled=pooled, truncated=tuple(truncated), rows=rows)
-
-
-def _with_what_is_typed(request: TrainRequest, run: RunFolder, plan: Plan) -> Plan:
-    """The plan with the settings typed now that may change within a run. Raises RunError for any other that differs."""
-    asked = _typed_over(plan, request)
-    different = differences(plan.recipe, asked)
-    if different:
-        raise RunError(
-            f"{run.path} was started with other settings: {'; '.join(different)}; leave them out to go on, {_ways(run)}"
-        )
-    train = asked.train.model_copy(update={"num_steps": plan.recipe.train.num_steps})  # see _extended
-    recipe = asked.model_copy(update={"train": train})
-    return plan.model_copy(update={"recipe": recipe, "prompts": asked.prompts or plan.prompts})
-
-
-def _typed_over(plan: Plan, request: TrainRequest) -> Recipe:
-    """Only what is typed now is compared: a resumed run needs no options."""
-    typed = request.typed
-    if request.recipe is None:
-        return recipe_from_mapping(plan.recipe.model_dump(), typed, source="--set")
-    asked = load_recipe(request.recipe, typed)
-    if plan.budget_s is None:
-        return asked
-    fitted = {name: getattr(plan.recipe.train, name) for name in FITTED if f"train.{name}" not in typed}
-    return asked.model_copy(update={"train": asked.train.model_copy(update=fitted)})
-
-
-def _ways(run: RunFolder) -> str:
-    return f"start anew with --fresh, or carry the weights over with --out NEW_RUN --init-from {run.path}"
-
-
-def _extended(request: TrainRequest, plan: Plan, newest: StepFolder, say: Say) -> Plan:
-    """The plan with more steps, if more were asked for."""
-    num_steps = request.asked_steps
-    if request.budget_s is not None and request.budget_s != plan.budget_s:
-        num_steps = _steps_of_budget(plan, newest, request.budget_s)
-    if num_steps is None or num_steps == plan.num_steps:
-        return plan
-    if num_steps < plan.num_steps:
-        given = f"--steps {num_steps}" if request.budget_s is None else f"--budget {duration(request.budget_s)}"
-        raise RunError(
-            f"{plan.num_steps} steps are planned for {newest.path.parents[1]} and it can be extended but not cut: "
-            f"{given} is less; leave it out to go on, and stop with Ctrl-C when you have seen enough"
-        )
-    say(
-        f"extended from {plan.num_steps} to {num_steps} steps; from step {newest.step} the learning rate rises and "
-        "falls once more"
-    )
-    return plan.extended(at=newest.step, num_steps=num_steps, budget_s=request.budget_s or plan.budget_s)
-
-
-def _steps_of_budget(plan: Plan, newest: StepFolder, budget_s: float) -> int:
-    """Steps that a budget allows in all, at the pace of those already taken."""
-    step, seconds = newest.step, newest.seconds()
-    seconds_per_step = _pace(plan, step, seconds) + plan.seconds_beside_step
-    spent = seconds + step * plan.seconds_beside_step
-    return step + max(0, int((budget_s - spent) / seconds_per_step))
-
-
-def _pace(plan: Plan, step: int, seconds: float) -> float:
-    """Seconds a step: as measured before the run, until there is better to go by."""
-    return seconds / step if step >= 20 else plan.seconds_per_step
-
-
-def _check_parent(parent: Checkpoint, recipe: Recipe, captions: _Captions) -> None:
-    header = parent.header
-    same = header.recipe.model == recipe.model and header.recipe.data.channels == recipe.data.channels
-    if not same:
-        raise RunError(
-            f"{parent.path} has another network than the settings ask for; leave --recipe and --set model.* out and "
-            "its own are taken"
-        )
-    if header.cond_dim != captions.cond_dim:
-        learned, given = (f"text of width {d}" if d else "no text" for d in (header.cond_dim, captions.cond_dim))
-        raise RunError(
-            f"{parent.path} was trained with {learned} and these clips come with {given}; bring captions and encoder "
-            "that it knows, or leave --init-from out"
-        )
-    if header.encoder_sha256 not in (None, captions.encoder_sha256):
-        raise RunError(f"{parent.path} was trained with another text encoder; set text.encoder to that one")
-
-
 def _foretell(plan: Plan, training: Training, say: Say) -> None:
-    pace = _pace(plan, training.step, training.seconds)
-    left = plan.seconds_left(training.step, seconds_per_step=pace)
-    say(f"{plan.num_steps - training.step} steps of {pace:.2g} s: about {duration(left)} with samples and saves")
+    each = pace(plan, training.step, training.seconds)
+    left = plan.seconds_left(training.step, seconds_per_step=each)
+    say(f"{plan.num_steps - training.step} steps of {each:.2g} s: about {duration(left)} with samples and saves")
 
 
 def _frame_ms(clips: LoadedClips, num_frames: int) -> float:
@@ -480,11 +269,3 @@ def _sample_prompts(recipe: Recipe, texts: Sequence[str]) -> tuple[str, ...]:
         return recipe.prompts or ("",) * 4
     chosen = np.linspace(0, len(texts) - 1, min(NUM_SAMPLE_PROMPTS, len(texts))).round().astype(int)
     return tuple(texts[index] for index in chosen)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the units a person would say: 45 s, 12 min, 2 h 5 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

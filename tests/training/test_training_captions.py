@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from t2v.config import Recipe
-from t2v.training.start import _Captions
+from t2v.training.captions import RunCaptions
 
 CLIPS = SimpleNamespace(records=[SimpleNamespace(captions=("a cat", "one cat")), SimpleNamespace(captions=("a dog",))])
 
@@ -20,7 +20,7 @@ def read(fake_encoder: Any, tmp_path: Path) -> Callable[..., list[str]]:
 
     def start(clips: Any = CLIPS) -> list[str]:
         fake_encoder.read.clear()
-        captions = _Captions.read(clips, Recipe(), lambda line: None, kept=tmp_path / "captions.safetensors")
+        captions = RunCaptions.read(clips, Recipe(), lambda line: None, kept=tmp_path / "captions.safetensors")
         encoded = list(fake_encoder.read)
         assert captions.pooled is not None
         expected = torch.cat([fake_encoder.encode([text]).pooled for text in captions.texts])

@@ -257,31 +257,24 @@ def test_the_state_of_a_run_is_json_and_safetensors_only(unbroken: RunFolder) ->
     assert json.loads(newest.state.read_text())["step"] == NUM_STEPS
 
 
+def _finished(folder: Path, words: list[str]) -> str:
+    """Run a command to its good end and return what it wrote to stdout."""
+    ran = subprocess.run(
+        words, cwd=folder, env=environment(), capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
 def test_two_processes_learn_what_one_does_with_twice_the_batch(folder: Path) -> None:
     """Equal but for the rounding of sums. By torchrun: `accelerate launch --cpu` takes MPI for more than one."""
     typed = ["--set", "train.precision=fp32", "--set", "train.optimizer=adamw", "--set", "train.accumulation=2"]
-    alone = subprocess.run(
-        [*command(folder, folder / "alone"), *typed, "--set", "train.batch_size=2"],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert alone.returncode == 0, alone.stderr
+    _finished(folder, [*command(folder, folder / "alone"), *typed, "--set", "train.batch_size=2"])
     script = folder / "t2v_train.py"
     script.write_text("from t2v.cli.main import main\nmain()\n")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    both = subprocess.run(
-        [*launcher, *command(folder, folder / "together")[3:], *typed],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert both.returncode == 0, both.stderr
-    assert both.stdout.count("t2v generate") == 1  # one voice, not two
+    said = _finished(folder, [*launcher, *command(folder, folder / "together")[3:], *typed])
+    assert said.count("t2v generate") == 1  # one voice, not two
     assert load_plan(RunFolder(folder / "together")).machine.num_processes == 2
 
     early = _flat_weights(RunFolder(folder / "alone"), SAVE_EVERY)

@@ -1,0 +1,102 @@
+"""The captions of a run's clips and their features: encoded once, and kept with the run."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from t2v.checkpoint.atomic import write_atomically
+from t2v.config import Recipe
+from t2v.data.captions import mentions_side
+from t2v.data.folder import LoadedClips
+from t2v.model.text import CaptionTable, TextEncoder
+from t2v.training.batches import TrainingClips
+
+
+@dataclass(frozen=True)
+class RunCaptions:
+    """The captions of a folder and their features; no features where no clip has a caption."""
+
+    table: CaptionTable | None
+    encoder: TextEncoder | None
+
+    @classmethod
+    def read(
+        cls, clips: LoadedClips, recipe: Recipe, say: Callable[[str], None], *, kept: Path | None = None
+    ) -> "RunCaptions":
+        """Encode the captions, or take their features from the file that a start before this one kept."""
+        texts = [caption for record in clips.records for caption in record.captions]
+        if not texts:
+            say("no clip has a caption: training without text")
+            return cls(None, None)
+        text = recipe.text
+        encoder = TextEncoder.load(text.encoder, pooling=text.pooling, max_tokens=text.max_tokens)
+        say(f"captions read by {encoder.name} (from {encoder.source})")
+        table = _kept_table(kept, _table_key(encoder, sorted(set(texts)))) if kept else None
+        table = table or CaptionTable.build(encoder, texts)
+        for caption in table.truncated:
+            say(f"warning: only the first {text.max_tokens} tokens are read of {caption[:60]!r}...")
+        return cls(table, encoder)
+
+    def keep(self, path: Path) -> None:
+        """Write the features to a file, from which later starts take them."""
+        if self.table is None or self.encoder is None:
+            return
+        key = _table_key(self.encoder, self.texts)
+        metadata = {"key": key, "truncated": json.dumps(self.table.truncated)}
+        tensors = {"pooled": self.table.pooled}
+        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Every caption once."""
+        return () if self.table is None else tuple(self.table.rows)
+
+    @property
+    def encoder_sha256(self) -> str | None:
+        return None if self.encoder is None else self.encoder.fingerprint
+
+    @property
+    def pooled(self) -> Tensor | None:
+        return None if self.table is None else self.table.pooled
+
+    @property
+    def cond_dim(self) -> int | None:
+        return None if self.table is None else self.table.pooled.shape[1]
+
+    def rows(self, prompts: tuple[str, ...]) -> Tensor | None:
+        """Features of the prompts of a sample sheet, n d."""
+        return None if self.encoder is None else self.encoder.encode(prompts).pooled
+
+    def training_clips(self, clips: LoadedClips) -> TrainingClips:
+        """Pixels and captions as batches are drawn from them."""
+        frames = torch.from_numpy(clips.frames)
+        if self.table is None:
+            return TrainingClips(frames, [()] * len(frames), (), None)
+        rows = [tuple(self.table.index(caption) for caption in record.captions) for record in clips.records]
+        keeps_side = [mentions_side(caption) for caption in self.texts]
+        return TrainingClips(frames, rows, keeps_side, self.table.pooled)
+
+
+def _table_key(encoder: TextEncoder, texts: Sequence[str]) -> str:
+    """All that the features of captions depend on. texts: every caption once, sorted."""
+    return json.dumps([encoder.fingerprint, encoder.pooling, encoder.max_tokens, list(texts)])
+
+
+def _kept_table(path: Path, key: str) -> CaptionTable | None:
+    """The features kept in a file, if it is there, whole, and about these captions and this encoder."""
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            if metadata.get("key") != key:
+                return None
+            pooled, truncated = opened.get_tensor("pooled"), json.loads(metadata["truncated"])
+    except (OSError, SafetensorError):
+        return None
+    rows = {caption: row for row, caption in enumerate(json.loads(key)[-1])}
+    return CaptionTable(pooled=pooled, truncated=tuple(truncated), rows=rows)
