@@ -19,7 +19,7 @@ from t2v.sampling import build_diffusion, sample_clips
 from t2v.training.batches import TrainingClips, draw_batch
 from t2v.training.loop import Training, agreed, make_accelerator
 from t2v.training.plan import Machine, Plan, Stretch
-from t2v.training.samples import SAMPLE_SETTINGS
+from t2v.training.samples import sample_settings
 
 DEFAULT_BUDGET_S = 3600.0
 CANDIDATES: tuple[RecipeName, ...] = ("tiny", "small", "base")  # each slower and better than the one before
@@ -163,19 +163,20 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _seconds_per_sample(training: Training, clips: TrainingClips, *, bf16: bool) -> float:
     """What one clip of a sample sheet takes, from its second denoising step; the first warms up."""
-    data = training.plan.recipe.data
+    recipe = training.plan.recipe
+    data, settings = recipe.data, sample_settings(recipe)
     steps = sample_clips(
         training.ema.network,
-        build_diffusion(training.plan.recipe),
+        build_diffusion(recipe),
         pooled=None if clips.pooled is None else clips.pooled[:1],
         num_clips=1,
         shape=(data.channels, data.num_frames, data.size, data.size),
         seed=0,
-        settings=SAMPLE_SETTINGS,
+        settings=settings,
         bf16=bf16,
     )
     next(steps)
-    return SAMPLE_SETTINGS.num_steps * _seconds(lambda: next(steps))
+    return settings.num_steps * _seconds(lambda: next(steps))
 
 
 def probe_precision(recipe: Recipe, *, cond_dim: int | None, device: torch.device) -> Precision:

@@ -13,10 +13,16 @@ from t2v.config import GenerationSettings, Recipe
 from t2v.data.video_files import write_clip
 from t2v.sampling import build_diffusion, sample_clips, to_uint8
 
-SAMPLE_SETTINGS = GenerationSettings(num_steps=20, guidance_scale=2.0, sampler="ddim")
+SAMPLE_STEPS = 20
 SAMPLE_SEED = 0
 LABEL_HEIGHT = 14
 GAP = 2
+
+
+def sample_settings(recipe: Recipe) -> GenerationSettings:
+    """How the clips of a sheet are drawn: in few steps, and no more than the process has."""
+    num_steps = min(SAMPLE_STEPS, recipe.diffusion.num_timesteps)
+    return GenerationSettings(num_steps=num_steps, guidance_scale=2.0, sampler="ddim")
 
 
 def draw_samples(
@@ -31,9 +37,7 @@ def draw_samples(
         num_clips=num_clips,
         shape=(data.channels, data.num_frames, data.size, data.size),
         seed=SAMPLE_SEED,
-        settings=SAMPLE_SETTINGS.model_copy(
-            update={"num_steps": min(SAMPLE_SETTINGS.num_steps, recipe.diffusion.num_timesteps)}
-        ),
+        settings=sample_settings(recipe),
         bf16=bf16,
     )
     return np.concatenate([to_uint8(step.x_t).numpy() for step in steps if step.is_last])

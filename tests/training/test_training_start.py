@@ -179,3 +179,8 @@ def test_a_sheet_is_drawn_from_the_averaged_weights(bench) -> None:
 )
 def test_times_are_told_as_people_tell_them(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_a_process_of_few_timesteps_trains_and_is_sampled(bench) -> None:
+    ready = bench.train(overrides={"diffusion.num_timesteps": "2"})
+    assert ready.write_samples() is not None
