@@ -23,16 +23,9 @@ def info(
 
 
 def _clip(file: Path) -> object:
-    from t2v.data.video_files import read_metadata
+    from t2v.data.made_by import read_made_by
 
-    text = read_metadata(file)
-    try:
-        content = json.loads(text) if text else None
-    except (json.JSONDecodeError, RecursionError):
-        content = None
-    if not isinstance(content, dict) or not str(content.get("made_by", "")).startswith("t2v "):
-        raise ClipError(f"{file} does not say how it was made: not by t2v, or written with --no-metadata")
-    return content
+    return read_made_by(file)
 
 
 def _checkpoint(file: Path) -> object:

@@ -138,20 +138,39 @@ class Recipe(Settings):
 
 
 class GenerationSettings(Settings):
-    """What a person chooses for a clip. None means: as the checkpoint was trained."""
+    """What a person chooses for a clip. None means: as the checkpoint was trained.
+
+    Where values far below the most allowed are usual, `usual_max` in a field's extras says up to where a slider goes.
+    """
 
     prompt: str = Field("", max_length=1000, description="what to draw")
     negative: str = Field("", max_length=1000, description="what to steer away from")
-    num_frames: int | None = Field(None, ge=1, le=128, description="frames (default: as trained)")
-    size: int | None = Field(None, ge=8, le=512, description="width and height drawn, in pixels (default: as trained)")
-    num_steps: int = Field(50, ge=1, le=1000, description="denoising steps; more is slower and cleaner")
+    num_frames: int | None = Field(
+        None, ge=1, le=128, description="frames (default: as trained)", json_schema_extra={"usual_max": 32}
+    )
+    size: int | None = Field(
+        None,
+        ge=8,
+        le=512,
+        description="width and height drawn, in pixels (default: as trained)",
+        json_schema_extra={"usual_max": 128},
+    )
+    num_steps: int = Field(
+        50,
+        ge=1,
+        le=1000,
+        description="denoising steps; more is slower and cleaner",
+        json_schema_extra={"usual_max": 100},
+    )
     sampler: SamplerName = Field("ddim", description="how the noise is removed")
     eta: float = Field(0.0, ge=0, le=1, description="fresh noise in each ddim step; 0 is none")
-    guidance_scale: float = Field(2.0, ge=0, le=50, description="how hard the text pulls; 1 is off")
+    guidance_scale: float = Field(
+        2.0, ge=0, le=50, description="how hard the text pulls; 1 is off", json_schema_extra={"usual_max": 10}
+    )
     threshold: ThresholdName = Field("static", description="how the estimated clip is kept in range at each step")
     percentile: float = Field(0.9, gt=0, le=1, description="share of pixels inside the range, for threshold dynamic")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="equal seeds give equal clips (default: drawn)")
-    num_clips: int = Field(1, ge=1, le=64, description="how many clips to make")
+    num_clips: int = Field(1, ge=1, le=64, description="how many clips to make", json_schema_extra={"usual_max": 8})
     fps: float | None = Field(None, gt=0, le=100, description="frames a second of the file (default: as trained)")
 
 

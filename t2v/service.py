@@ -4,7 +4,7 @@ import json
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -22,13 +22,14 @@ from t2v.data.words import words_of
 from t2v.errors import ClipError, GenerationError, TextEncoderError
 from t2v.model.text import TextEncoder
 from t2v.runtime import Precision, choose_precision, pick_device
-from t2v.sampling import build_diffusion, sample_clips, to_uint8
+from t2v.sampling import SamplingStep, build_diffusion, sample_clips, to_uint8
 
 MAX_DRAWN_SEED = 2**32  # short enough to read out and type again
 MIN_FPS, MAX_FPS = 0.01, 50.0  # what a GIF can show
 # Bounds on an enlarged file: what every format takes, and memory that a laptop has.
 MAX_FILE_SIDE = 4096
 MAX_FILE_PIXELS = 1 << 28
+MAX_KEPT_TEXTS = 1000  # encoded ones, of a few kB each
 MAX_NAME_BYTES = 100  # of a prompt's words in a file's name; file systems end at 255
 
 
@@ -120,6 +121,11 @@ class GenerationService:
             )
         return encoder
 
+    def warm_up(self) -> None:
+        """Load what the first clip would otherwise wait for."""
+        if self.header.cond_dim is not None:
+            self._encode("")
+
     def resolve(self, settings: GenerationSettings) -> GenerationSettings:
         """The settings with nothing left open. Raises GenerationError for what this model cannot do."""
         data, model = self.header.recipe.data, self.header.recipe.model
@@ -170,7 +176,7 @@ class GenerationService:
             hints.append(f"the word {word!r} was in no caption{f'; the nearest is {near[0]!r}' if near else ''}")
         return hints
 
-    def generate(self, settings: GenerationSettings) -> Iterator[GenerationStep]:
+    def generate(self, settings: GenerationSettings) -> Generator[GenerationStep, None, None]:
         """Make the clips asked for, yielding every denoising step; closing the iterator stops the work.
 
         The seed used is in the finished clips. Raises GenerationError for what this model cannot do.
@@ -193,7 +199,7 @@ class GenerationService:
             bf16=self.precision.name == "bf16",
         )
         started = time.perf_counter()
-        for step in steps:
+        for step in _in_memory(steps, used):
             finished: tuple[GeneratedClip, ...] = ()
             if step.is_last:
                 seconds = (time.perf_counter() - started) / len(step.clips)
@@ -216,10 +222,13 @@ class GenerationService:
             yield GenerationStep(step.clips, step.index, step.num_steps, step.x0, finished)
 
     def _encode(self, text: str) -> Tensor:
-        """1 d, computed once for each text."""
-        if text not in self._pooled:
-            self._pooled[text] = self.encoder.encode([text]).pooled
-        return self._pooled[text]
+        """1 d, computed once for each text; the oldest of MAX_KEPT_TEXTS makes room for a new one."""
+        pooled = self._pooled.get(text)
+        if pooled is None:
+            pooled = self._pooled[text] = self.encoder.encode([text]).pooled
+            while len(self._pooled) > MAX_KEPT_TEXTS:
+                del self._pooled[next(iter(self._pooled))]
+        return pooled
 
     def _choose_precision(self, name: str) -> Precision:
         if name != "auto":
@@ -233,6 +242,20 @@ class GenerationService:
                 return self.network(x, t).cpu()
 
         return choose_precision(run, on_cpu=self.device.type == "cpu")
+
+
+def _in_memory(steps: Iterator[SamplingStep], used: GenerationSettings) -> Iterator[SamplingStep]:
+    """The steps; where the machine's memory does not suffice, an error that says what would."""
+    try:
+        yield from steps
+    except (MemoryError, RuntimeError) as error:
+        # On the CPU torch says so in words only.
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+            raise
+        raise GenerationError(
+            f"{used.num_frames} frames of {used.size} pixels need more memory than is free; "
+            "try fewer frames or a smaller size"
+        ) from None
 
 
 def check_target(path: Path, *, fps: float | None = None) -> None:
@@ -275,10 +298,15 @@ def save_clip(clip: GeneratedClip, path: Path, *, scale: int = 1, with_metadata:
     write_clip(path, frames, frame_ms=clip.frame_ms, metadata=clip.metadata() if with_metadata else None)
 
 
-def free_path(folder: Path, clip: GeneratedClip, *, suffix: str = ".gif") -> Path:
-    """A path in `folder` named by the prompt's words and the seed, at which there is no file yet."""
+def file_stem(clip: GeneratedClip) -> str:
+    """A file's name without its ending: the prompt's words, the seed, and which clip of several."""
     words = "-".join(words_of(clip.settings.prompt)).encode()[:MAX_NAME_BYTES].decode(errors="ignore").strip("-")
-    stem = f"{words or 'clip'}-{clip.seed}" + (f"-{clip.index + 1}" if clip.settings.num_clips > 1 else "")
+    return f"{words or 'clip'}-{clip.seed}" + (f"-{clip.index + 1}" if clip.settings.num_clips > 1 else "")
+
+
+def free_path(folder: Path, clip: GeneratedClip, *, suffix: str = ".gif") -> Path:
+    """A path in `folder` with the clip's name at which there is no file yet."""
+    stem = file_stem(clip)
     number, path = 1, folder / f"{stem}{suffix}"
     while path.exists():
         number += 1

@@ -168,6 +168,14 @@ def test_a_text_is_encoded_once(service, fake_encoder):
     assert sorted(fake_encoder.read) == ["night", "red"]
 
 
+def test_encoded_texts_are_not_kept_for_ever(service, fake_encoder, monkeypatch):
+    monkeypatch.setattr(t2v.service, "MAX_KEPT_TEXTS", 2)
+    for prompt in ("red", "night", "circle", "circle", "red"):
+        drawn(service, asked(prompt, guidance_scale=1))
+        assert len(service._pooled) <= 2
+    assert fake_encoder.read == ["red", "night", "circle", "red"]
+
+
 def test_a_model_without_text_draws_without_an_encoder(plain):
     ours = frames(plain, asked(""))
     assert np.array_equal(ours, frames(plain, asked("fireworks", guidance_scale=7, negative="night")))

@@ -78,10 +78,7 @@ def write_clip(path: Path | str, frames: np.ndarray, *, frame_ms: float, metadat
     """
     path = Path(path)
     check_ending(path)
-    encode = ENCODERS[path.suffix.lower()]
-    if frames.shape[-1] == 1:
-        frames = frames.repeat(3, axis=-1)
-    content = encode(np.ascontiguousarray(frames), frame_ms, metadata)
+    content = encode_clip(frames, path.suffix.lower(), frame_ms=frame_ms, metadata=metadata)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_bytes(content)
@@ -89,6 +86,13 @@ def write_clip(path: Path | str, frames: np.ndarray, *, frame_ms: float, metadat
     except OSError as error:
         part.unlink(missing_ok=True)
         raise ClipError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def encode_clip(frames: np.ndarray, ending: str, *, frame_ms: float, metadata: str | None = None) -> bytes:
+    """What `write_clip` puts into a file of that ending, such as ".gif", which must be one it knows."""
+    if frames.shape[-1] == 1:
+        frames = frames.repeat(3, axis=-1)
+    return ENCODERS[ending](np.ascontiguousarray(frames), frame_ms, metadata)
 
 
 def check_ending(path: Path) -> None:
