@@ -19,6 +19,7 @@ help: ## list these commands
 demo: $(VENV)/.ready ## install, and draw a clip with the model in the box
 	@echo 'Drawing "fireworks at night"'
 	@$(BIN)/t2v generate "fireworks at night" --frames 10
+	@echo 'Open the page with: $(BIN)/t2v app'
 
 test: $(VENV)/.dev ## install, and run the quick tests
 	@$(BIN)/pytest -n 2 $(PYTEST_ARGS)

@@ -14,6 +14,7 @@ from t2v.cli.convert import import_model
 from t2v.cli.export import export
 from t2v.cli.generate import generate
 from t2v.cli.info import info
+from t2v.cli.page import app as page
 from t2v.cli.train import train
 from t2v.cli.worlds import worlds
 from t2v.errors import T2VError
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(generate)
+app.command("app")(page)
 app.command()(check)
 app.command()(worlds)
 app.command()(export)

@@ -75,9 +75,9 @@ def test_every_dependency_is_imported_somewhere():
     """A name in pyproject.toml that no code uses is a download for nothing."""
     text = "\n".join(file.read_text() for file in modules())
     imported = set(re.findall(r"^\s*(?:import|from) (\w+)", text, re.MULTILINE))
-    # The page comes with `t2v.page`; pip's names differ from Python's for these.
+    # For these pip's names differ from Python's.
     names = {"pillow": "PIL", "rotary-embedding-torch": "rotary_embedding_torch"}
-    wanted = {Requirement(one).name for one in PROJECT["project"]["dependencies"]} - {"gradio"}
+    wanted = {Requirement(one).name for one in PROJECT["project"]["dependencies"]}
     assert {names.get(one, one) for one in wanted} - imported == set()
 
 

@@ -1,0 +1,114 @@
+"""The page's controls, made from the one description of each setting in t2v.config."""
+
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import gradio as gr
+from annotated_types import Ge, Gt, Le, MaxLen
+from gradio.components import Component
+from pydantic.fields import FieldInfo
+
+from t2v.checkpoint import Header
+from t2v.config import GenerationSettings, validate
+from t2v.service import MAX_FPS
+
+FIELDS = GenerationSettings.model_fields
+NAMES = tuple(FIELDS)
+LABELS = {"num_frames": "Frames", "num_steps": "Steps", "num_clips": "Clips", "guidance_scale": "Guidance"}
+LABELS |= {"fps": "Frames a second", "negative": "Negative prompt"}
+FLOAT_STEPS = {"guidance_scale": 0.1}
+FLOAT_STEP = 0.05
+
+
+def label(name: str) -> str:
+    """What people see beside the control of a setting."""
+    return LABELS.get(name, name.capitalize())
+
+
+def control(name: str, **options: Any) -> Component:
+    """The control of a setting: a choice, a text, a slider, or a number where the setting may be left open.
+
+    options: arguments of the gradio component that the page's layout decides
+    """
+    field = FIELDS[name]
+    given = {"label": label(name), "info": _sentence(field), "elem_id": f"setting-{name}"} | options
+    kind = _kind(field)
+    if get_origin(kind) is Literal:
+        return gr.Dropdown(list(get_args(kind)), value=field.default, **given)
+    if kind is str:
+        longest = next(limit.max_length for limit in field.metadata if isinstance(limit, MaxLen))
+        return gr.Textbox(value=field.default, max_length=longest, **given)
+    step = 1 if kind is int else FLOAT_STEPS.get(name, FLOAT_STEP)
+    low, high = _bounds(field, step)
+    if name in ("seed", "fps"):  # without an answer that a slider could stand at
+        return gr.Number(value=field.default, minimum=low, maximum=high, precision=0 if kind is int else None, **given)
+    value = low if field.default is None else field.default
+    return gr.Slider(low, _usual_max(field, high), value=value, step=step, **given)
+
+
+def settings_of(values: Mapping[str, Any]) -> GenerationSettings:
+    """What the controls say. Raises SettingsError with the control's label for a value out of range."""
+    return validate(
+        GenerationSettings, {name: _plain(name, value) for name, value in values.items()}, source="settings"
+    )
+
+
+def shown(settings: GenerationSettings) -> dict[str, Any]:
+    """An update for every control, after which they say these settings."""
+    return {name: _shown(name, getattr(settings, name)) for name in NAMES}
+
+
+def fitted(header: Header) -> dict[str, Any]:
+    """Updates for the controls whose defaults are what the model was trained at."""
+    data, step = header.recipe.data, header.recipe.model.size_step
+    lowest = -(-8 // step) * step
+    most = max(data.size, _usual_max(FIELDS["size"], 512))
+    return {
+        "num_frames": _shown("num_frames", data.num_frames),
+        "size": gr.update(value=data.size, minimum=lowest, maximum=most, step=step),
+        # Not left open: a number field that comes into view makes 0 of nothing, which is then refused.
+        "fps": gr.update(value=float(f"{min(max(1000 / header.frame_ms, FLOAT_STEP), MAX_FPS):.6g}")),
+    }
+
+
+def _shown(name: str, value: Any) -> Any:
+    field = FIELDS[name]
+    if value is not None and "usual_max" in _extra(field):
+        # A slider that ends below the value could not show it.
+        return gr.update(value=value, maximum=max(value, _extra(field)["usual_max"]))
+    return gr.update(value=value)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A browser has no whole numbers, and an empty field for what is left open."""
+    if isinstance(value, float) and value.is_integer() and _kind(FIELDS[name]) is int:
+        return int(value)
+    return None if value == "" and FIELDS[name].default is None else value
+
+
+def _kind(field: FieldInfo) -> Any:
+    """The type of a setting, whether or not it may be left open."""
+    if get_origin(field.annotation) in (Union, UnionType):
+        return next(kind for kind in get_args(field.annotation) if kind is not type(None))
+    return field.annotation
+
+
+def _bounds(field: FieldInfo, step: float) -> tuple[Any, Any]:
+    """Lowest and highest value. Above an open end the lowest is one step."""
+    low = next(limit.ge if isinstance(limit, Ge) else step for limit in field.metadata if isinstance(limit, (Ge, Gt)))
+    return low, next(limit.le for limit in field.metadata if isinstance(limit, Le))
+
+
+def _usual_max(field: FieldInfo, high: Any) -> Any:
+    return _extra(field).get("usual_max", high)
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    extra = field.json_schema_extra
+    return extra if isinstance(extra, dict) else {}
+
+
+def _sentence(field: FieldInfo) -> str:
+    text = field.description or ""
+    return text[:1].upper() + text[1:]

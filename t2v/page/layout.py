@@ -1,0 +1,164 @@
+"""What stands where on the page, and which of the studio's answers goes where."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from t2v.page import html
+from t2v.page.addresses import refuse_addresses
+from t2v.page.api import add_endpoints
+from t2v.page.controls import NAMES, control
+from t2v.page.studio import Studio, View
+from t2v.page.training_view import build_training_view
+
+ADVANCED = ("negative", "sampler", "eta", "threshold", "percentile", "size", "fps")
+DEVICE = "device"  # all that draws waits in one line
+CLIP_ENDINGS = [".gif", ".mp4", ".webm", ".webp", ".png"]
+
+PICK_FROM_GALLERY = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button[data-clip]');
+  if (button) trigger('select', {clip: button.dataset.clip});
+});
+"""
+# A clip may be dropped anywhere, not only where its box is.
+DROP_ANYWHERE = """
+() => {
+  document.addEventListener('dragover', (event) => event.preventDefault());
+  document.addEventListener('drop', (event) => {
+    const input = document.querySelector('#bring-back input[type=file]');
+    const file = event.dataTransfer && event.dataTransfer.files[0];
+    if (!input || !file || event.target.closest('#bring-back')) return;
+    event.preventDefault();
+    const files = new DataTransfer();
+    files.items.add(file);
+    input.files = files.files;
+    input.dispatchEvent(new Event('change', {bubbles: true}));
+  });
+}
+"""
+
+
+def build_page(studio: Studio, *, runs: Path, keep_s: float) -> gr.Blocks:
+    """The page, not yet served."""
+    with gr.Blocks(title="t2v", analytics_enabled=False, delete_cache=(60, int(keep_s))) as page:
+        gr.Markdown("# t2v\nText to video, by a model that you can train on your own clips.", elem_id="t2v-title")
+        with gr.Tabs():
+            with gr.Tab("Make clips", id="make"):
+                _build_making(studio, page)
+            with gr.Tab("Training", id="training") as training:
+                build_training_view(runs, training)
+        add_endpoints(studio, concurrency_id=DEVICE)
+    refuse_addresses(page)
+    return page
+
+
+def _build_making(studio: Studio, page: gr.Blocks) -> None:
+    controls: dict[str, Any] = {}
+    with gr.Row(
+        elem_id="making"
+    ):  # placed by style.css: on a phone the clip stands between the prompt and the settings
+        with gr.Column(elem_id="ask"):
+            controls["prompt"] = control(
+                "prompt", lines=1, max_lines=4, placeholder="fireworks at night", autofocus=True
+            )
+            with gr.Row():
+                start = gr.Button("Generate", variant="primary", elem_id="generate")
+                stop = gr.Button("Stop", elem_id="stop")
+            examples = gr.Dataset(
+                components=[gr.Textbox(visible=False)], samples=[], label="This model can do", elem_id="examples"
+            )
+        with gr.Column(elem_id="result"):
+            stage = gr.HTML(html.empty_stage("Your clip will be here."), elem_id="stage")
+            status = gr.HTML(elem_id="status", min_height=48)
+            hints = gr.HTML(elem_id="hints")
+            gallery = gr.HTML(html.gallery([]), js_on_load=PICK_FROM_GALLERY, elem_id="gallery")
+            brought = gr.File(
+                label="Drop a clip that t2v made, and its settings come back",
+                file_types=CLIP_ENDINGS,
+                height=120,
+                elem_id="bring-back",
+            )
+        with gr.Column(elem_id="settings"):
+            with gr.Row():
+                for name in ("num_frames", "num_steps"):
+                    controls[name] = control(name, min_width=220)
+            with gr.Row():
+                for name in ("guidance_scale", "num_clips"):
+                    controls[name] = control(name, min_width=220)
+            with gr.Row():
+                controls["seed"] = control("seed", min_width=150)
+                with gr.Column(min_width=150):
+                    random_seed = gr.Checkbox(True, label="Another seed for every clip", elem_id="random-seed")
+                    roll = gr.Button("Roll a seed", size="sm", elem_id="roll")
+            # Filled on arrival; the choices of now are for a tab that stayed open while the server was started again.
+            model = gr.Dropdown(choices=studio.models.names(), label="Checkpoint", elem_id="model")
+            about = gr.HTML(elem_id="about")
+            with gr.Accordion("More settings", open=False, elem_id="advanced"):
+                for name in ADVANCED:
+                    controls[name] = control(name)
+    visit = gr.State([])
+    inputs = [controls[name] for name in NAMES]
+    outputs = {
+        **controls,
+        "stage": stage,
+        "status": status,
+        "gallery": gallery,
+        "visit": visit,
+        "random_seed": random_seed,
+        "model": model,
+        "about": about,
+        "examples": examples,
+    }
+
+    def updates(view: View) -> dict[Any, Any]:
+        return {outputs[name]: value for name, value in view.items()} or gr.skip()
+
+    every = list(outputs.values())
+    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+    def draw(request: gr.Request, name: str, keep: bool, made: list[str], *values: Any) -> Iterator[dict[Any, Any]]:
+        asked = dict(zip(NAMES, values, strict=True))
+        for view in studio.generate(str(request.session_hash), name, asked, random_seed=keep, made=made):
+            yield updates(view) | {hints: ""}  # they are in the status now
+
+    def halt(request: gr.Request) -> dict[Any, Any]:
+        return updates(studio.stop(str(request.session_hash)))
+
+    def look(name: str, prompt: str, said: str | None) -> str:
+        words = str(studio.look_at(name, prompt).get("status", ""))
+        return "" if words in (said or "") else words
+
+    def pick(event: gr.EventData, made: list[str]) -> dict[Any, Any]:
+        return updates(studio.bring_back(str(event.clip), made=made)) | {hints: ""}
+
+    def read(path: str) -> dict[Any, Any]:
+        return updates(studio.read_file(Path(path))) | {hints: "", brought: None}
+
+    run = gr.on(
+        [start.click, controls["prompt"].submit],
+        draw,
+        inputs=[model, random_seed, visit, *inputs],
+        # Not every one: gradio makes each output anew for each moment told, which took 7% of a core.
+        outputs=[stage, status, hints, gallery, visit, controls["seed"]],
+        concurrency_id=DEVICE,
+        concurrency_limit=1,
+        trigger_mode="once",
+        show_progress="minimal",
+        show_progress_on=[status],
+        api_visibility="private",
+    )
+    stop.click(halt, outputs=status, cancels=[run], **quick)
+    # Before this the browser ignores Generate, so that nothing may say earlier that all has stopped.
+    run.then(lambda shown: updates(studio.settle(shown or "")), status, status, **quick)
+    gallery.select(pick, visit, [*every, hints], **quick)
+    brought.upload(read, brought, [*every, hints, brought], **quick)
+    examples.click(lambda sample: (sample[0], ""), examples, [controls["prompt"], hints], **quick)
+    # Not in the status: the prompt loses the focus to a button, whose own answer this one would replace.
+    controls["prompt"].blur(look, [model, controls["prompt"], status], hints, **quick)
+    controls["seed"].input(lambda: False, outputs=random_seed, **quick)
+    roll.click(lambda: updates(studio.roll()), outputs=every, **quick)
+    model.input(lambda name: updates(studio.choose(name)), model, every, **quick)
+    page.load(lambda: updates(studio.arrive()), outputs=every, **quick)

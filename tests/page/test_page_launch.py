@@ -1,0 +1,40 @@
+"""Starting the page: on loopback only, unless there is a login; what cannot be served is said before it is tried."""
+
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from t2v.errors import CheckpointError, SettingsError
+from t2v.page import serve_page
+
+
+def serving(**options):
+    with ExitStack() as pages:
+        pages.enter_context(serve_page(**options))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.7", "::"])
+def test_other_machines_are_let_in_only_with_a_login(host):
+    with pytest.raises(SettingsError, match="set a login with --auth user:password, or use 127.0.0.1"):
+        serving(host=host)
+
+
+@pytest.mark.parametrize("auth", ["anna", ":secret", "anna:", ""])
+def test_a_login_has_two_parts(auth):
+    with pytest.raises(SettingsError, match="--auth takes user:password"):
+        serving(auth=auth)
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint .*none\.safetensors"):
+        serving(checkpoint=tmp_path / "none.safetensors")
+
+
+def test_a_port_that_is_taken_is_named(make_checkpoint):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"cannot be served at port {port}"):
+            serving(port=port, checkpoint=make_checkpoint())
