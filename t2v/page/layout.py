@@ -1,6 +1,7 @@
 """What stands where on the page, and which of the studio's answers goes where."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def build_page(studio: Studio, *, runs: Path, keep_s: float) -> gr.Blocks:
         gr.Markdown("# t2v\nText to video, by a model that you can train on your own clips.", elem_id="t2v-title")
         with gr.Tabs():
             with gr.Tab("Make clips", id="make"):
-                _build_making(studio, page)
+                _wire(studio, page, _place(studio))
             with gr.Tab("Training", id="training") as training:
                 build_training_view(runs, training)
         add_endpoints(studio, concurrency_id=DEVICE)
@@ -55,26 +56,42 @@ def build_page(studio: Studio, *, runs: Path, keep_s: float) -> gr.Blocks:
     return page
 
 
-def _build_making(studio: Studio, page: gr.Blocks) -> None:
+@dataclass(frozen=True)
+class _Parts:
+    """The components of the tab in which clips are made.
+
+    controls: by the name of the setting. named: those that a view of the studio may change, by its names, the
+    controls among them.
+    """
+
+    controls: dict[str, Any]
+    named: dict[str, Any]
+    start: gr.Button
+    stop: gr.Button
+    roll: gr.Button
+    hints: gr.HTML
+    brought: gr.File
+
+
+def _place(studio: Studio) -> _Parts:
+    """Placed by style.css: on a phone the clip stands between the prompt and the settings."""
     controls: dict[str, Any] = {}
-    with gr.Row(
-        elem_id="making"
-    ):  # placed by style.css: on a phone the clip stands between the prompt and the settings
+    named: dict[str, Any] = {"visit": gr.State([])}
+    with gr.Row(elem_id="making"):
         with gr.Column(elem_id="ask"):
-            controls["prompt"] = control(
-                "prompt", lines=1, max_lines=4, placeholder="fireworks at night", autofocus=True
-            )
+            placeholder = "fireworks at night"
+            controls["prompt"] = control("prompt", lines=1, max_lines=4, placeholder=placeholder, autofocus=True)
             with gr.Row():
                 start = gr.Button("Generate", variant="primary", elem_id="generate")
                 stop = gr.Button("Stop", elem_id="stop")
-            examples = gr.Dataset(
+            named["examples"] = gr.Dataset(
                 components=[gr.Textbox(visible=False)], samples=[], label="This model can do", elem_id="examples"
             )
         with gr.Column(elem_id="result"):
-            stage = gr.HTML(html.empty_stage("Your clip will be here."), elem_id="stage")
-            status = gr.HTML(elem_id="status", min_height=48)
+            named["stage"] = gr.HTML(html.empty_stage("Your clip will be here."), elem_id="stage")
+            named["status"] = gr.HTML(elem_id="status", min_height=48)
             hints = gr.HTML(elem_id="hints")
-            gallery = gr.HTML(html.gallery([]), js_on_load=PICK_FROM_GALLERY, elem_id="gallery")
+            named["gallery"] = gr.HTML(html.gallery([]), js_on_load=PICK_FROM_GALLERY, elem_id="gallery")
             brought = gr.File(
                 label="Drop a clip that t2v made, and its settings come back",
                 file_types=CLIP_ENDINGS,
@@ -82,42 +99,32 @@ def _build_making(studio: Studio, page: gr.Blocks) -> None:
                 elem_id="bring-back",
             )
         with gr.Column(elem_id="settings"):
-            with gr.Row():
-                for name in ("num_frames", "num_steps"):
-                    controls[name] = control(name, min_width=220)
-            with gr.Row():
-                for name in ("guidance_scale", "num_clips"):
-                    controls[name] = control(name, min_width=220)
+            for pair in (("num_frames", "num_steps"), ("guidance_scale", "num_clips")):
+                with gr.Row():
+                    for name in pair:
+                        controls[name] = control(name, min_width=220)
             with gr.Row():
                 controls["seed"] = control("seed", min_width=150)
                 with gr.Column(min_width=150):
-                    random_seed = gr.Checkbox(True, label="Another seed for every clip", elem_id="random-seed")
+                    named["random_seed"] = gr.Checkbox(True, label="Another seed for every clip", elem_id="random-seed")
                     roll = gr.Button("Roll a seed", size="sm", elem_id="roll")
             # Filled on arrival; the choices of now are for a tab that stayed open while the server was started again.
-            model = gr.Dropdown(choices=studio.models.names(), label="Checkpoint", elem_id="model")
-            about = gr.HTML(elem_id="about")
+            named["model"] = gr.Dropdown(choices=studio.models.names(), label="Checkpoint", elem_id="model")
+            named["about"] = gr.HTML(elem_id="about")
             with gr.Accordion("More settings", open=False, elem_id="advanced"):
                 for name in ADVANCED:
                     controls[name] = control(name)
-    visit = gr.State([])
-    inputs = [controls[name] for name in NAMES]
-    outputs = {
-        **controls,
-        "stage": stage,
-        "status": status,
-        "gallery": gallery,
-        "visit": visit,
-        "random_seed": random_seed,
-        "model": model,
-        "about": about,
-        "examples": examples,
-    }
+    return _Parts(controls, controls | named, start, stop, roll, hints, brought)
+
+
+def _wire(studio: Studio, page: gr.Blocks, parts: _Parts) -> None:
+    named, hints, prompt = parts.named, parts.hints, parts.controls["prompt"]
+    status, model, visit = named["status"], named["model"], named["visit"]
+    every = list(named.values())
+    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
     def updates(view: View) -> dict[Any, Any]:
-        return {outputs[name]: value for name, value in view.items()} or gr.skip()
-
-    every = list(outputs.values())
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        return {named[name]: value for name, value in view.items()}
 
     def draw(request: gr.Request, name: str, keep: bool, made: list[str], *values: Any) -> Iterator[dict[Any, Any]]:
         asked = dict(zip(NAMES, values, strict=True))
@@ -127,22 +134,22 @@ def _build_making(studio: Studio, page: gr.Blocks) -> None:
     def halt(request: gr.Request) -> dict[Any, Any]:
         return updates(studio.stop(str(request.session_hash)))
 
-    def look(name: str, prompt: str, said: str | None) -> str:
-        words = str(studio.look_at(name, prompt).get("status", ""))
+    def look(name: str, text: str, said: str | None) -> str:
+        words = str(studio.look_at(name, text).get("status", ""))
         return "" if words in (said or "") else words
 
     def pick(event: gr.EventData, made: list[str]) -> dict[Any, Any]:
         return updates(studio.bring_back(str(event.clip), made=made)) | {hints: ""}
 
     def read(path: str) -> dict[Any, Any]:
-        return updates(studio.read_file(Path(path))) | {hints: "", brought: None}
+        return updates(studio.read_file(Path(path))) | {hints: "", parts.brought: None}
 
     run = gr.on(
-        [start.click, controls["prompt"].submit],
+        [parts.start.click, prompt.submit],
         draw,
-        inputs=[model, random_seed, visit, *inputs],
+        inputs=[model, named["random_seed"], visit, *(parts.controls[name] for name in NAMES)],
         # Not every one: gradio makes each output anew for each moment told, which took 7% of a core.
-        outputs=[stage, status, hints, gallery, visit, controls["seed"]],
+        outputs=[named["stage"], status, hints, named["gallery"], visit, parts.controls["seed"]],
         concurrency_id=DEVICE,
         concurrency_limit=1,
         trigger_mode="once",
@@ -150,15 +157,15 @@ def _build_making(studio: Studio, page: gr.Blocks) -> None:
         show_progress_on=[status],
         api_visibility="private",
     )
-    stop.click(halt, outputs=status, cancels=[run], **quick)
+    parts.stop.click(halt, outputs=status, cancels=[run], **quick)
     # Before this the browser ignores Generate, so that nothing may say earlier that all has stopped.
-    run.then(lambda shown: updates(studio.settle(shown or "")), status, status, **quick)
-    gallery.select(pick, visit, [*every, hints], **quick)
-    brought.upload(read, brought, [*every, hints, brought], **quick)
-    examples.click(lambda sample: (sample[0], ""), examples, [controls["prompt"], hints], **quick)
+    run.then(lambda shown: updates(studio.settle(shown or "")) or gr.skip(), status, status, **quick)
+    named["gallery"].select(pick, visit, [*every, hints], **quick)
+    parts.brought.upload(read, parts.brought, [*every, hints, parts.brought], **quick)
+    named["examples"].click(lambda sample: (sample[0], ""), named["examples"], [prompt, hints], **quick)
     # Not in the status: the prompt loses the focus to a button, whose own answer this one would replace.
-    controls["prompt"].blur(look, [model, controls["prompt"], status], hints, **quick)
-    controls["seed"].input(lambda: False, outputs=random_seed, **quick)
-    roll.click(lambda: updates(studio.roll()), outputs=every, **quick)
+    prompt.blur(look, [model, prompt, status], hints, **quick)
+    parts.controls["seed"].input(lambda: False, outputs=named["random_seed"], **quick)
+    parts.roll.click(lambda: updates(studio.roll()), outputs=every, **quick)
     model.input(lambda name: updates(studio.choose(name)), model, every, **quick)
     page.load(lambda: updates(studio.arrive()), outputs=every, **quick)
