@@ -105,6 +105,7 @@ def _loss_plot() -> gr.LinePlot:
         color_title=" ",
         label="Loss by step",
         min_width=320,
+        visible=False,
     )
 
 
@@ -115,6 +116,7 @@ def _rate_plot() -> gr.LinePlot:
         y_lim=[0, None],
         label="Clips a second by step",
         min_width=320,
+        visible=False,
     )
 
 
@@ -179,8 +181,8 @@ def _part(content: Any, update: Callable[[], Any]) -> Part:
 def _pictures(status: RunStatus) -> dict[str, Part]:
     version = None if status.sheet is None else _version(status.sheet)
     return {
-        "loss": _part((status.name, status.loss_curve), lambda: _loss_frame(status)),
-        "rate": _part((status.name, status.rate_curve), lambda: _rate_frame(status)),
+        "loss": _part((status.name, status.loss_curve), lambda: _plot(_loss_frame(status))),
+        "rate": _part((status.name, status.rate_curve), lambda: _plot(_rate_frame(status))),
         "sheet": _part((status.name, status.sheet, version), lambda: _figure(status, version)),
     }
 
@@ -250,14 +252,18 @@ def _paragraph(words: str) -> str:
     return "<p>" + re.sub("`([^`]*)`", r"<code>\1</code>", escape(words)) + "</p>"
 
 
-def _loss_frame(status: RunStatus) -> pd.DataFrame | None:
-    """Each logged loss first, so that the mean is drawn over it; None until there is a line to draw.
+def _plot(frame: pd.DataFrame) -> dict[str, Any]:
+    """An update that shows the plot of a frame, or hides it where there is no line to draw yet.
 
-    A plot that was once given an empty frame would take its lines for numbers, and keep to that.
+    Hidden, and not emptied: Gradio's plot takes the names of its lines for numbers once it was given none, and its
+    script fails when its frame is taken away.
     """
+    return gr.update(value=frame, visible=True) if frame["step"].nunique() > 1 else gr.update(visible=False)
+
+
+def _loss_frame(status: RunStatus) -> pd.DataFrame:
+    """Each logged loss first, so that the mean is drawn over it."""
     curve = status.loss_curve
-    if len(curve) < 2:
-        return None
     return pd.DataFrame(
         {
             "step": [point.step for point in curve] * 2,
@@ -267,11 +273,8 @@ def _loss_frame(status: RunStatus) -> pd.DataFrame | None:
     )
 
 
-def _rate_frame(status: RunStatus) -> pd.DataFrame | None:
-    """The rates; None until there is a line to draw."""
+def _rate_frame(status: RunStatus) -> pd.DataFrame:
     curve = status.rate_curve
-    if len(curve) < 2:
-        return None
     return pd.DataFrame(
         {"step": [point.step for point in curve], "clips a second": [point.clips_per_second for point in curve]}
     )

@@ -22,7 +22,7 @@ KEPT = 256  # plans and logs, each some 100 kB at most
 
 
 class LossPoint(NamedTuple):
-    """smooth_loss is a running mean over a twentieth of the lines logged so far."""
+    """smooth_loss: running mean over the last twentieth of what was logged up to here, and at least over ten lines."""
 
     step: int
     loss: float
@@ -252,11 +252,11 @@ def _recent_seconds_per_step(lines: Sequence[_Line]) -> float | None:
 
 
 def _loss_curve(lines: Sequence[_Line]) -> tuple[LossPoint, ...]:
-    span = max(10, len(lines) / 20)
     smooth, points = 0.0, []
-    for index, line in enumerate(lines):
+    for number, line in enumerate(lines, start=1):
+        span = max(10, number / 20)
         # A plain mean at first: the start should not weigh more than what follows it.
-        smooth += (line.loss - smooth) * max(1 / (index + 1), 2 / (span + 1))
+        smooth += (line.loss - smooth) * max(1 / number, 2 / (span + 1))
         points.append(LossPoint(line.step, line.loss, smooth))
     return tuple(_thinned(points))
 

@@ -235,16 +235,15 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     checkpoint = _write_checkpoint(folder / "tiny.safetensors", encoder.dim)
     _write_checkpoint(folder / "checkpoints" / "other.safetensors", encoder.dim)
     (folder / "checkpoints" / "broken.safetensors").write_bytes(b"not a checkpoint")
-    studios: list[Any] = []
+    studio_class, studios = t2v.page.studio.Studio, list[Any]()
 
-    class Recorded(t2v.page.studio.Studio):
-        def __init__(self, *parts: Any) -> None:
-            super().__init__(*parts)
-            studios.append(self)
+    def build_studio(*parts: Any) -> Any:
+        studios.append(studio_class(*parts))
+        return studios[-1]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TextEncoder, "load", lambda name, **options: encoder)
-        patch.setattr(t2v.page.studio, "Studio", Recorded)
+        patch.setattr(t2v.page.studio, "Studio", build_studio)
         folders = {"runs": folder / "runs", "checkpoints": folder / "checkpoints"}
         with serve_page(checkpoint=checkpoint, **folders) as address:
             yield Page(address, studios[-1], checkpoint, folder)

@@ -16,7 +16,7 @@ def serving(**options):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.7", "::"])
 def test_other_machines_are_let_in_only_with_a_login(host):
-    with pytest.raises(SettingsError, match="set a login with --auth user:password, or use 127.0.0.1"):
+    with pytest.raises(SettingsError, match=r"set a login with --auth user:password, or use 127\.0\.0\.1"):
         serving(host=host)
 
 

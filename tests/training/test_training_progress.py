@@ -302,7 +302,10 @@ def test_the_smooth_curve_calms_the_noise_and_follows_the_fall(tmp_path: Path) -
 
 def test_points_of_a_growing_log_stay_where_they_are(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    log(run, *((step, step * 0.1) for step in range(1, 601)))
-    before = [point.step for point in read_status(run).loss_curve]
-    log(run, (601, 60.1))
-    assert [point.step for point in read_status(run).loss_curve][: len(before) - 1] == before[:-1]
+    for step in range(1, 601):
+        log(run, (step, step * 0.1), loss=1 / step)
+    before = read_status(run)
+    log(run, (601, 60.1), loss=1 / 601)
+    after = read_status(run)
+    assert after.loss_curve[: len(before.loss_curve) - 1] == before.loss_curve[:-1]
+    assert after.rate_curve[: len(before.rate_curve) - 1] == before.rate_curve[:-1]
