@@ -93,7 +93,7 @@ def _place(studio: Studio) -> _Parts:
             hints = gr.HTML(elem_id="hints")
             named["gallery"] = gr.HTML(html.gallery([]), js_on_load=PICK_FROM_GALLERY, elem_id="gallery")
             brought = gr.File(
-                label="Drop a clip that t2v made, and its settings come back",
+                label="Drop a t2v clip: its settings come back",
                 file_types=CLIP_ENDINGS,
                 height=120,
                 elem_id="bring-back",

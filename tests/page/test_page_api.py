@@ -262,7 +262,7 @@ def test_a_request_beyond_the_line_is_refused_in_words(serve, connect, gate):
     waiting = client.submit("night", num_steps=2, api_name="/generate")
     until(lambda: waiting.status().queue_size)
     with pytest.raises(QueueError, match="Queue is full"):
-        client.predict("slow", num_steps=2, api_name="/generate")
+        client.submit("slow", num_steps=2, api_name="/generate").result(timeout=PATIENCE_S)
     gate.open()
     for job, prompt in ((drawing, "green"), (waiting, "night")):
         [file], _ = job.result(timeout=PATIENCE_S)
