@@ -23,6 +23,13 @@ MAX_SESSIONS = 500  # gradio keeps 0.2 MB for each visitor until it has more tha
 # Those of the visitor's machine: gradio's own would be fetched from elsewhere.
 FONT = ("ui-sans-serif", "system-ui", "sans-serif")
 FONT_MONO = ("ui-monospace", "monospace")
+# What explains a control is grey by default, too light to be read on white.
+READABLE = {
+    "body_text_color_subdued": "*neutral_600",
+    "body_text_color_subdued_dark": "*neutral_300",
+    "block_info_text_color": "*neutral_600",
+    "block_info_text_color_dark": "*neutral_300",
+}
 RUNS = Path("runs")
 CHECKPOINTS = Path("checkpoints")
 
@@ -83,7 +90,7 @@ def serve_page(
                 footer_links=["api", "settings"],
                 run_history=False,
                 enable_monitoring=False,
-                theme=gr.themes.Default(primary_hue="orange", font=FONT, font_mono=FONT_MONO),
+                theme=gr.themes.Default(primary_hue="orange", font=FONT, font_mono=FONT_MONO).set(**READABLE),
                 css_paths=Path(__file__).with_name("style.css"),
                 js=DROP_ANYWHERE,
                 state_session_capacity=MAX_SESSIONS,

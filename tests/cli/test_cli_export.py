@@ -32,5 +32,15 @@ def test_an_export_can_keep_every_bit(
     assert all(torch.equal(after.weights[name], tensor) for name, tensor in before.weights.items())
 
 
+def test_an_export_names_the_prompts_it_is_told(
+    t2v: Callable[..., tuple[int, str, str]], make_checkpoint: Callable[..., Path]
+) -> None:
+    source = make_checkpoint(example_prompts=("all", "of these"))
+    assert t2v("export", source, "some.safetensors", "--prompt", "a cat", "--prompt", "two cats")[0] == 0
+    before, after = load_checkpoint(source).header, load_checkpoint(Path("some.safetensors")).header
+    assert after.example_prompts == ("a cat", "two cats")
+    assert after.model_copy(update={"example_prompts": before.example_prompts}) == before
+
+
 def test_an_export_needs_a_run(refused: Callable[..., str]) -> None:
     assert "there is no checkpoint" in refused("export", "nowhere", "out.safetensors")
