@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 # One thread a process, set before torch is imported: threads that wait for each other make tests on a busy machine
@@ -22,6 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A test does not fail because the machine has other things to do.
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
     # huggingface_hub reads these once, when it is imported. A test that wants a hub brings its own.
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HOME"] = str(config.cache.mkdir("empty-hub")) if config.cache else "empty-hub"

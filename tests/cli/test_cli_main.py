@@ -103,7 +103,7 @@ def test_what_the_system_refuses_is_one_line_too(refused, tmp_path, monkeypatch)
     def refuse(path, *_, **__):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("t2v.data.video_files.read_metadata", refuse)
+    monkeypatch.setattr("t2v.data.made_by.read_metadata", refuse)
     assert refused("info", "secret.gif") == "error: secret.gif: Permission denied\n"
 
 
