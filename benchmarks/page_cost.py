@@ -5,8 +5,8 @@
 The bare service draws and writes the GIF in this process. So does the handler behind the page's button; the other roads
 lead to `t2v app` in a process of its own. Every road has to end in the same file. Also prints the seconds of computing
 by both processes, which tell more than the clock where others use the machine. Exits with 1 where a road takes over 5%
-or 0.3 s longer than the bare service, save that of a gradio_client as it comes: it reads the machine's certificates four
-times a call, which takes 0.2 s whatever it calls.
+or 0.3 s longer than the bare service, save that of a gradio_client as it comes: it reads the machine's certificates
+four times a call, which takes 0.2 s whatever it calls.
 """
 
 import argparse
