@@ -20,6 +20,10 @@ SWEEP_EVERY_S = 60
 MAX_WAITING = 16
 MAX_UPLOAD = "20mb"
 MAX_SESSIONS = 500  # gradio keeps 0.2 MB for each visitor until it has more than this, by default 10,000
+# Gradio looks 1000 times a second for requests that wait, and 100 times for progress bars, of which this page has none.
+# That took 8% of a core from an idle page, and the interpreter from the thread that draws.
+LINE_EVERY_S = 0.02
+PROGRESS_BARS_EVERY_S = 0.5
 # Those of the visitor's machine: gradio's own would be fetched from elsewhere.
 FONT = ("ui-sans-serif", "system-ui", "sans-serif")
 FONT_MONO = ("ui-monospace", "monospace")
@@ -76,6 +80,9 @@ def serve_page(
         shelf = Shelf(folder / "clips", keep_s=keep_s)
         page = build_page(Studio(models, shelf), runs=runs, keep_s=keep_s)
         page.queue(max_size=max_waiting, default_concurrency_limit=1)
+        # There is no option for either; another version of gradio may not have them.
+        page._queue.sleep_when_free = LINE_EVERY_S
+        page._queue.progress_update_sleep_when_free = PROGRESS_BARS_EVERY_S
         try:
             _, address, _ = page.launch(
                 server_name=host,

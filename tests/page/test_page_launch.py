@@ -1,12 +1,15 @@
 """Starting the page: on loopback only, unless there is a login; what cannot be served is said before it is tried."""
 
 import socket
+import time
 from contextlib import ExitStack
 
 import pytest
+from gradio.queueing import Queue
 
 from t2v.errors import CheckpointError, SettingsError
 from t2v.page import serve_page
+from t2v.page.launch import LINE_EVERY_S
 
 
 def serving(**options):
@@ -38,3 +41,11 @@ def test_a_port_that_is_taken_is_named(make_checkpoint):
         port = other.getsockname()[1]
         with pytest.raises(SettingsError, match=f"cannot be served at port {port}"):
             serving(port=port, checkpoint=make_checkpoint())
+
+
+def test_an_idle_page_seldom_looks_for_requests_that_wait(serve, monkeypatch):
+    looks, length = [], Queue.__len__
+    monkeypatch.setattr(Queue, "__len__", lambda queue: looks.append(time.perf_counter()) or length(queue))
+    serve()
+    time.sleep(20 * LINE_EVERY_S)
+    assert 2 < len(looks) <= (time.perf_counter() - looks[0]) / LINE_EVERY_S + 5
