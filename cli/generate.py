@@ -32,6 +32,13 @@ def generate(
         Path | None,
         typer.Option(help="A checkpoint file, a run folder or a step of it (default: the model in the box)."),
     ] = None,
+    guide: Annotated[
+        Path | None,
+        typer.Option(
+            help="A weaker checkpoint of the same kind to guide away from, such as an earlier step of the run, in "
+            "place of the null text (autoguidance)."
+        ),
+    ] = None,
     scale: Annotated[
         int, typer.Option(min=1, max=32, help="Enlarge each pixel of the file to a square this wide.")
     ] = 1,
@@ -46,7 +53,7 @@ def generate(
     from t2v.service import GenerationService, check_scale, check_target, free_path, save_clip
 
     check_target(out or OUTPUTS / "clip.gif", fps=settings.fps)
-    service = GenerationService.load(checkpoint, device=device, precision=precision)
+    service = GenerationService.load(checkpoint, guide=guide, device=device, precision=precision)
     used = service.resolve(settings)
     check_scale(scale, used)
     for hint in service.hints(used):
@@ -54,7 +61,7 @@ def generate(
     with progress_bar(unit="steps") as bar:
         task = bar.add_task("drawing", total=used.num_steps * used.num_clips, note="")
         for step in service.generate(used):
-            bar.update(task, advance=len(step.clips))
+            bar.update(task, advance=len(step.clips), total=step.num_steps * used.num_clips)
             for clip in step.finished:
                 path = free_path(OUTPUTS, clip) if out is None else numbered(out, clip.index, used.num_clips)
                 save_clip(clip, path, scale=scale, with_metadata=metadata)

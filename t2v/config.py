@@ -1,5 +1,7 @@
 """Every setting once: its type, range, default and help. Nothing here imports torch."""
 
+import math
+import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -7,24 +9,32 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from t2v.errors import SettingsError
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 MAX_SEED = 2**53 - 1  # exact in JSON and in JavaScript, so that a page never rounds a seed
 
-ScheduleName = Literal["cosine", "linear"]
-PredictionName = Literal["eps", "v", "x0"]
-LossName = Literal["l1", "l2", "huber"]
-SamplerName = Literal["ddim", "ddpm"]
+ScheduleName = Literal["cosine", "cosine_0.999", "linear", "linspace", "scaled_linear", "sigmoid"]
+TellingName = Literal["index", "thousand", "fraction"]
+PredictionName = Literal["eps", "v", "x0", "previous"]
+VarianceName = Literal["fixed_small", "fixed_tiny", "fixed_large", "learned", "learned_range"]
+LossName = Literal["l1", "l2", "huber", "kl", "rescaled_kl"]
+WeightingName = Literal["none", "min_snr", "p2"]
+TimestepsName = Literal["even", "loss_second_moment"]
+SamplerName = Literal["ddim", "ddpm", "dpmpp_2m", "dpmpp_3m", "euler", "heun", "heun_everywhere", "unipc"]
+SpacingName = Literal[
+    "trailing", "leading", "even", "uniform", "quadratic", "linspace", "linspace_rounded", "karras", "karras_rounded"
+]
 ThresholdName = Literal["static", "dynamic", "none"]
-PrecisionName = Literal["auto", "fp32", "bf16"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 OptimizerName = Literal["adamw", "adamw8bit"]
 DecayName = Literal["constant", "cosine", "linear"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 FitName = Literal["crop", "pad"]
 PoolingName = Literal["mean", "first"]
+EncoderPrecisionName = Literal["fp32", "int8", "nf4"]
 RecipeName = Literal["tiny", "small", "base", "seed"]
 
 
@@ -56,6 +66,9 @@ class TextSettings(Settings):
     """Which encoder reads the captions, and how often training hides them."""
 
     encoder: str = Field(DEFAULT_ENCODER, description="a BERT-family encoder: hub name or local folder")
+    encoder_precision: EncoderPrecisionName = Field(
+        "fp32", description="the encoder's weights as they are, or packed by bitsandbytes in 8 (int8) or 4 bits (nf4)"
+    )
     pooling: PoolingName = Field("mean", description="pooled vector: mean of all tokens after the first, or the first")
     max_tokens: int = Field(64, ge=4, le=512, description="longer captions are cut here, in tokens")
     drop_prob: float = Field(
@@ -94,8 +107,43 @@ class DiffusionSettings(Settings):
 
     num_timesteps: int = Field(1000, ge=2, le=10000, description="noise levels in training")
     schedule: ScheduleName = Field("cosine", description="how noise grows with the timestep")
-    prediction: PredictionName = Field("eps", description="what the network says: the noise, the velocity or the clip")
-    loss: LossName = Field("l1", description="distance between the network's answer and the truth")
+    zero_terminal_snr: bool = Field(False, description="leave nothing of the clip at the last timestep")
+    log_snr_shift: float = Field(
+        0.0, ge=-10, le=10, description="added to the log of signal over noise; below 0 is noisier, for larger clips"
+    )
+    tell: TellingName = Field(
+        "index", description="the timestep as the network is told it: t, out of 1000, or out of 1"
+    )
+    prediction: PredictionName = Field(
+        "eps", description="what the network says: the noise, the velocity, the clip, or the clip one step cleaner"
+    )
+    variance: VarianceName = Field(
+        "fixed_small", description="spread of the clip one step cleaner: of the schedule, or learned in extra channels"
+    )
+    loss: LossName = Field("l1", description="distance between the network's answer and the truth, or the bound itself")
+    bound_weight: float = Field(
+        0.001, ge=0, le=1, description="share of the variational bound beside a distance, where the variance is learned"
+    )
+    weighting: WeightingName = Field("none", description="how much each noise level counts in the loss")
+    weighting_gamma: float | None = Field(
+        None, gt=0, le=100, description="strength of the weighting (default: 5 for min_snr, 1 for p2)"
+    )
+    timesteps: TimestepsName = Field(
+        "even", description="which timesteps training visits: all alike, or more often where the loss varies"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.prediction == "eps" and self.zero_terminal_snr:
+            raise ValueError("zero_terminal_snr needs prediction v or x0: from pure noise eps says nothing of the clip")
+        if self.prediction == "previous" and self.weighting != "none":
+            raise ValueError(f"weighting {self.weighting} needs prediction eps, v or x0, not previous")
+        return self
+
+    @property
+    def learns_variance(self) -> bool:
+        """Whether the network says the variance too, in as many channels again."""
+        return self.variance in ("learned", "learned_range")
 
 
 class TrainSettings(Settings):
@@ -112,10 +160,25 @@ class TrainSettings(Settings):
     optimizer: OptimizerName = Field("adamw", description="AdamW, or bitsandbytes' AdamW with 8-bit states")
     ema_decay: float = Field(0.995, ge=0, lt=1, description="weight of the past in the averaged weights")
     ema_start: int = Field(100, ge=0, description="up to this step the average is a copy of the weights")
-    precision: PrecisionName = Field("auto", description="arithmetic of the network; auto measures this machine")
+    ema_ramp: bool = Field(
+        True, description="after ema_start let the weight of the past rise to ema_decay; false takes ema_decay at once"
+    )
+    more_ema_decays: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+        (), description="further averages to keep, each saved as ema-DECAY.safetensors beside the one of ema_decay"
+    )
+    precision: PrecisionName = Field(
+        "auto", description="arithmetic of the network; auto measures this machine; fp16 scales its losses"
+    )
     save_every: int = Field(500, ge=1, description="steps between saved states")
     sample_every: int = Field(1000, ge=1, description="steps between sample sheets")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="every random draw of a run follows from it")
+    tensorboard: bool = Field(False, description="also write the log and the sample sheets for TensorBoard")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.more_ema_decays)) < len(self.more_ema_decays):
+            raise ValueError(f"more_ema_decays must all differ, not {list(self.more_ema_decays)}")
+        return self
 
 
 class Recipe(Settings):
@@ -163,15 +226,66 @@ class GenerationSettings(Settings):
         json_schema_extra={"usual_max": 100},
     )
     sampler: SamplerName = Field("ddim", description="how the noise is removed")
-    eta: float = Field(0.0, ge=0, le=1, description="fresh noise in each ddim step; 0 is none")
+    spacing: str = Field(
+        "trailing",
+        max_length=100,
+        description="levels visited: a name; or sections such as 10,15,20, or ddim25, which say the steps themselves",
+        json_schema_extra={"choices": [*get_args(SpacingName)]},
+    )
+    eta: float = Field(0.0, ge=0, le=1, description="fresh noise in each step of ddim, euler or dpmpp_2m; 0 is none")
+    temperature: float = Field(1.0, ge=0, le=2, description="strength of fresh noise; under 1 is calmer")
+    noise_dropout: float = Field(0.0, ge=0, lt=1, description="share of fresh noise that is silenced")
     guidance_scale: float = Field(
         2.0, ge=0, le=50, description="how hard the text pulls; 1 is off", json_schema_extra={"usual_max": 10}
     )
+    guidance_curve: str = Field(
+        "",
+        max_length=200,
+        description="scales from the first step to the last, such as 4,2,1, in place of guidance_scale",
+    )
+    guidance_low: float = Field(0.0, ge=0, le=1, description="guide only above this noise level")
+    guidance_high: float = Field(1.0, ge=0, le=1, description="guide only below this noise level")
+    guidance_rescale: float = Field(0.0, ge=0, le=1, description="share of guidance's added contrast to take back")
     threshold: ThresholdName = Field("static", description="how the estimated clip is kept in range at each step")
     percentile: float = Field(0.9, gt=0, le=1, description="share of pixels inside the range, for threshold dynamic")
+    own_noise: bool = Field(
+        False, description="let ddim keep the noise the network named, though the threshold changed its clip"
+    )
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="equal seeds give equal clips (default: drawn)")
     num_clips: int = Field(1, ge=1, le=64, description="how many clips to make", json_schema_extra={"usual_max": 8})
     fps: float | None = Field(None, gt=0, le=100, description="frames a second of the file (default: as trained)")
+
+    @field_validator("spacing")
+    @classmethod
+    def _check_spacing(cls, spacing: str) -> str:
+        names = get_args(SpacingName)
+        if spacing not in names and not re.fullmatch(r"\d+(,\d+)+|ddim\d+", spacing):
+            raise ValueError(f"must be {', '.join(names)}, sections such as 10,15,20, or ddim25, not {spacing!r}")
+        return spacing
+
+    @field_validator("guidance_curve")
+    @classmethod
+    def _check_curve(cls, curve: str) -> str:
+        if any(not 0 <= scale <= 50 for scale in _scales(curve)):
+            raise ValueError(f"takes scales from 0 to 50 such as 4,2,1, not {curve!r}")
+        return curve
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.guidance_low > self.guidance_high:
+            raise ValueError(f"guidance_low {self.guidance_low} lies above guidance_high {self.guidance_high}")
+        return self
+
+    @property
+    def guidance_scales(self) -> tuple[float, ...]:
+        """The scales from the first step to the last; one is for the whole walk."""
+        return _scales(self.guidance_curve) or (self.guidance_scale,)
+
+
+def _scales(curve: str) -> tuple[float, ...]:
+    """The numbers of a guidance curve; nan where one is none."""
+    parts = curve.replace(" ", "").split(",") if curve.strip() else []
+    return tuple(float(part) if re.fullmatch(r"\d+(\.\d+)?", part) else math.nan for part in parts)
 
 
 def load_recipe(name_or_path: str, overrides: Mapping[str, str] | None = None) -> Recipe:

@@ -1,16 +1,21 @@
 """The only generation loop there is: network, text and diffusion make clips, step by step."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from t2v.config import GenerationSettings, Recipe
-from t2v.diffusion import GaussianDiffusion
-from t2v.diffusion.samplers import Step
-from t2v.runtime import generator
+from t2v.diffusion import GaussianDiffusion, Step
+from t2v.diffusion.choose import choose
+from t2v.diffusion.guidance import Guidance
+from t2v.diffusion.noises import dropped, tempered
+from t2v.diffusion.schedule import make_schedule
+from t2v.diffusion.spacing import space
+from t2v.diffusion.threshold import THRESHOLDS
+from t2v.runtime import autocast, generator
 
 # How many clips share a pass. On a CPU the last bits of a matrix product depend on how many rows it has, so a clip
 # that is to be the same whatever else is asked for goes alone.
@@ -38,7 +43,23 @@ class SamplingStep:
 
 def build_diffusion(recipe: Recipe) -> GaussianDiffusion:
     """The diffusion process that a recipe names."""
-    return GaussianDiffusion(**recipe.diffusion.model_dump())
+    asked = recipe.diffusion
+    schedule = make_schedule(
+        asked.schedule,
+        asked.num_timesteps,
+        log_snr_shift=asked.log_snr_shift,
+        zero_terminal_snr=asked.zero_terminal_snr,
+        tell=asked.tell,
+    )
+    return GaussianDiffusion(
+        schedule=schedule,
+        prediction=asked.prediction,
+        variance=asked.variance,
+        loss=asked.loss,
+        weighting=asked.weighting,
+        gamma=asked.weighting_gamma,
+        bound_weight=asked.bound_weight,
+    )
 
 
 def sample_clips(
@@ -47,45 +68,73 @@ def sample_clips(
     *,
     pooled: Tensor | None,
     negative: Tensor | None = None,
+    guide: nn.Module | None = None,
     num_clips: int,
     shape: tuple[int, int, int, int],
     seed: int,
     settings: GenerationSettings,
-    bf16: bool = False,
+    precision: str = "fp32",
 ) -> Iterator[SamplingStep]:
     """Draw clips by the settings' sampler, steps, guidance and thresholding.
 
     pooled: num_clips d, one text vector a clip; None for an unconditional model
     negative: d, the text to steer away from; None for the learned null
+    guide: a weaker network to steer away from instead, which is told the same text
     shape: c f h w of one clip
+    precision: arithmetic of the networks, a name of config.PrecisionName but auto
 
     The noise of clip k is a function of (seed, k), drawn on the CPU whatever the device.
     """
     device = next(network.parameters()).device
-    group = GROUPS[device.type]
-    for first in range(0, num_clips, group):
-        clips = range(first, min(first + group, num_clips))
-        text = None if pooled is None else _text(pooled[clips.start : clips.stop], device)
-        other = None if negative is None else _text(negative.expand(len(clips), -1), device)
-
-        def noise(step: int, clips: range = clips) -> Tensor:
-            return torch.stack([_noise(shape, seed, clip, step) for clip in clips]).to(device)
-
-        steps = diffusion.sample(
+    walk = diffusion.visiting(space(diffusion.schedule, settings.spacing, settings.num_steps))
+    guidance = Guidance(
+        scale=settings.guidance_scales,
+        low=settings.guidance_low,
+        high=settings.guidance_high,
+        rescale=settings.guidance_rescale,
+        guide=guide,
+    )
+    keep_in_range = partial(choose(THRESHOLDS, settings.threshold, "threshold"), percentile=settings.percentile)
+    for clips in _groups(num_clips, GROUPS[device.type]):
+        draw = _Draws(shape, seed, clips, device)
+        steps = walk.sample(
             network,
-            noise(-1),
-            noise=noise,
-            text=text,
-            negative=other,
-            num_steps=settings.num_steps,
+            draw.noise(-1),
+            noise=dropped(tempered(draw.noise, settings.temperature), settings.noise_dropout, coins=draw.coins),
+            text=None if pooled is None else _text(pooled[clips.start : clips.stop], device),
+            negative=None if negative is None else _text(negative.expand(len(clips), -1), device),
             sampler=settings.sampler,
             eta=settings.eta,
-            guidance_scale=settings.guidance_scale,
-            threshold=settings.threshold,
-            percentile=settings.percentile,
+            guidance=guidance,
+            keep_in_range=keep_in_range,
+            own_noise=settings.own_noise,
         )
-        for step in _stepwise(steps, device, bf16):
+        for step in _stepwise(steps, device, precision):
             yield SamplingStep(clips, step.index, step.num_steps, step.x_t, step.x0)
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """The random numbers of a group of clips, each clip's a function of (seed, clip, step)."""
+
+    shape: tuple[int, int, int, int]
+    seed: int
+    clips: range
+    device: torch.device
+
+    def noise(self, step: int) -> Tensor:
+        """Standard normal, b c f h w; step -1 is what the walk starts from."""
+        drawn = [torch.randn(self.shape, generator=generator("sample", self.seed, clip, step)) for clip in self.clips]
+        return torch.stack(drawn).to(self.device)
+
+    def coins(self, step: int) -> Tensor:
+        """Uniform in [0, 1), b c f h w."""
+        drawn = [torch.rand(self.shape, generator=generator("coins", self.seed, clip, step)) for clip in self.clips]
+        return torch.stack(drawn).to(self.device)
+
+
+def _groups(num_clips: int, size: int) -> Iterator[range]:
+    return (range(first, min(first + size, num_clips)) for first in range(0, num_clips, size))
 
 
 def to_uint8(x: Tensor) -> Tensor:
@@ -98,14 +147,10 @@ def _text(pooled: Tensor, device: torch.device) -> dict[str, Tensor]:
     return {"pooled": pooled.to(device), "is_null": torch.zeros(len(pooled), dtype=torch.bool, device=device)}
 
 
-def _noise(shape: tuple[int, int, int, int], seed: int, clip: int, step: int) -> Tensor:
-    return torch.randn(shape, generator=generator("sample", seed, clip, step))
-
-
-def _stepwise(steps: Iterator[Step], device: torch.device, bf16: bool) -> Iterator[Step]:
+def _stepwise(steps: Iterator[Step], device: torch.device, precision: str) -> Iterator[Step]:
     """Take each step without gradients and in the precision asked for, but leave both to the caller in between."""
     while True:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
+        with torch.inference_mode(), autocast(precision, device):
             step = next(steps, None)
         if step is None:
             return

@@ -19,6 +19,8 @@ from t2v.checkpoint import Checkpoint, box_path, load_checkpoint
 from t2v.config import GenerationSettings
 from t2v.data.video_files import check_ending, write_clip
 from t2v.data.words import words_of
+from t2v.diffusion.samplers import HEAR_ETA, HEAR_OWN_NOISE
+from t2v.diffusion.spacing import says_its_steps, space
 from t2v.errors import ClipError, GenerationError, TextEncoderError
 from t2v.model.text import TextEncoder
 from t2v.runtime import Precision, choose_precision, pick_device
@@ -49,6 +51,8 @@ class GeneratedClip:
     checkpoint_sha256: str
     device: str
     precision: str
+    guide: str | None = None
+    guide_sha256: str | None = None
 
     @property
     def seed(self) -> int:
@@ -66,6 +70,8 @@ class GeneratedClip:
             "device": self.device,
             "precision": self.precision,
         }
+        if self.guide is not None:
+            content |= {"guide": self.guide, "guide_sha256": self.guide_sha256}
         return json.dumps(content, ensure_ascii=False)
 
 
@@ -87,27 +93,55 @@ class GenerationStep:
 class GenerationService:
     """A model loaded once, from which any number of clips are made."""
 
-    def __init__(self, checkpoint: Checkpoint, *, device: str = "auto", precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        guide: Checkpoint | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
+    ) -> None:
         self.checkpoint = checkpoint
         self.header = checkpoint.header
         self.device = pick_device(device)
         self.network = checkpoint.network().to(self.device).requires_grad_(False)
+        self.guide = guide
+        self.guide_network = None
+        if guide is not None:
+            check_guide(guide, checkpoint)
+            self.guide_network = guide.network().to(self.device).requires_grad_(False)
         self.diffusion = build_diffusion(self.header.recipe)
         self.precision = self._choose_precision(precision)
         self._pooled: dict[str, Tensor] = {}
 
     @classmethod
     def load(
-        cls, path: Path | str | None = None, *, device: str = "auto", precision: str = "fp32"
+        cls,
+        path: Path | str | None = None,
+        *,
+        guide: Path | str | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
     ) -> "GenerationService":
-        """Load a checkpoint file, run folder or step folder; None takes the model in the box."""
-        return cls(load_checkpoint(path or box_path()), device=device, precision=precision)
+        """Load a checkpoint file, run folder or step folder; None takes the model in the box.
+
+        guide: a weaker model of the same kind, away from which clips are guided (autoguidance)
+        Raises GenerationError where the two do not go together.
+        """
+        weaker = None if guide is None else load_checkpoint(guide)
+        return cls(load_checkpoint(path or box_path()), guide=weaker, device=device, precision=precision)
 
     @cached_property
     def encoder(self) -> TextEncoder:
         """The text encoder the checkpoint was trained with. Raises TextEncoderError where it is not to be had."""
         text = self.header.recipe.text
-        encoder = TextEncoder.load(text.encoder, pooling=text.pooling, max_tokens=text.max_tokens, device="cpu")
+        encoder = TextEncoder.load(
+            text.encoder,
+            pooling=text.pooling,
+            max_tokens=text.max_tokens,
+            precision=text.encoder_precision,
+            device="cpu",
+        )
         if encoder.dim != self.header.cond_dim:
             raise TextEncoderError(
                 f"{self.checkpoint.name} takes text vectors of width {self.header.cond_dim}, but {text.encoder} gives "
@@ -138,12 +172,10 @@ class GenerationService:
         if not settings.prompt.strip() and self.header.cond_dim is not None:
             examples = ", ".join(repr(prompt) for prompt in self.header.example_prompts[:3])
             raise GenerationError(f"the prompt is empty; say what to draw{', such as ' + examples if examples else ''}")
-        if settings.num_steps > self.diffusion.num_timesteps:
-            raise GenerationError(
-                f"num_steps must be at most {self.diffusion.num_timesteps} with this model, not {settings.num_steps}"
-            )
+        walk = space(self.diffusion.schedule, settings.spacing, settings.num_steps)
         return settings.model_copy(
             update={
+                "num_steps": walk.num_timesteps if says_its_steps(settings.spacing) else settings.num_steps,
                 "num_frames": settings.num_frames or data.num_frames,
                 "size": size,
                 "seed": secrets.randbelow(MAX_DRAWN_SEED) if settings.seed is None else settings.seed,
@@ -161,9 +193,12 @@ class GenerationService:
             hints.append(f"this model was trained at {data.size} pixels; {settings.size} may look wrong")
         if settings.num_frames not in (None, data.num_frames):
             hints.append(f"this model was trained on {data.num_frames} frames; {settings.num_frames} may look wrong")
+        hints += _unheard(settings)
         if self.header.cond_dim is not None:
-            if settings.negative.strip() and settings.guidance_scale == 1:
+            if settings.negative.strip() and set(settings.guidance_scales) == {1}:
                 hints.append("at guidance_scale 1 the negative text has no effect; try 2")
+            if settings.negative.strip() and self.guide is not None:
+                hints.append("with a guide the negative text has no effect")
             hints += self._unseen_words(f"{settings.prompt} {settings.negative}")
         return hints
 
@@ -192,11 +227,12 @@ class GenerationService:
             self.diffusion,
             pooled=pooled,
             negative=negative,
+            guide=self.guide_network,
             num_clips=used.num_clips,
             shape=(data.channels, used.num_frames, used.size, used.size),
             seed=used.seed,
             settings=used,
-            bf16=self.precision.name == "bf16",
+            precision=self.precision.name,
         )
         started = time.perf_counter()
         for step in _in_memory(steps, used):
@@ -215,6 +251,8 @@ class GenerationService:
                         checkpoint_sha256=self.checkpoint.sha256,
                         device=self.device.type,
                         precision=self.precision.name,
+                        guide=None if self.guide is None else self.guide.name,
+                        guide_sha256=None if self.guide is None else self.guide.sha256,
                     )
                     for place, clip in enumerate(step.clips)
                 )
@@ -244,6 +282,19 @@ class GenerationService:
         return choose_precision(run, on_cpu=self.device.type == "cpu")
 
 
+def _unheard(settings: GenerationSettings) -> list[str]:
+    """What was changed but has no effect with the sampler and threshold chosen, in sentences."""
+    hints = []
+    if settings.eta > 0 and settings.sampler not in HEAR_ETA:
+        hints.append(f"sampler {settings.sampler} takes no eta; {', '.join(HEAR_ETA)} do")
+    calm = settings.sampler != "ddpm" and (settings.eta == 0 or settings.sampler not in HEAR_ETA)
+    if calm and (settings.temperature != 1 or settings.noise_dropout > 0):
+        hints.append("this sampler adds no fresh noise for temperature or noise_dropout to change; ddpm or an eta does")
+    if settings.own_noise and settings.sampler not in HEAR_OWN_NOISE:
+        hints.append(f"sampler {settings.sampler} has no use for own_noise; {' and '.join(HEAR_OWN_NOISE)} have")
+    return hints
+
+
 def _in_memory(steps: Iterator[SamplingStep], used: GenerationSettings) -> Iterator[SamplingStep]:
     """The steps; where the machine's memory does not suffice, an error that says what would."""
     try:
@@ -256,6 +307,23 @@ def _in_memory(steps: Iterator[SamplingStep], used: GenerationSettings) -> Itera
             f"{used.num_frames} frames of {used.size} pixels need more memory than is free; "
             "try fewer frames or a smaller size"
         ) from None
+
+
+def check_guide(guide: Checkpoint, checkpoint: Checkpoint) -> None:
+    """Raise GenerationError unless one model can guide the other: both must hear and say the same things."""
+    ours, theirs = checkpoint.header, guide.header
+    if theirs.recipe.diffusion != ours.recipe.diffusion:
+        what = "another diffusion process"
+    elif theirs.recipe.data.channels != ours.recipe.data.channels:
+        what = f"{theirs.recipe.data.channels} channels"
+    elif (theirs.cond_dim, theirs.encoder_sha256) != (ours.cond_dim, ours.encoder_sha256):
+        what = "another text encoder" if theirs.cond_dim else "no captions"
+    else:
+        return
+    raise GenerationError(
+        f"{guide.name} was trained with {what} and cannot guide {checkpoint.name}; take an earlier step of the same "
+        "run, or a smaller model trained on the same clips"
+    )
 
 
 def check_target(path: Path, *, fps: float | None = None) -> None:

@@ -16,10 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 LOOPBACK = {None, "", "localhost", "127.0.0.1", "::1"}
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--golden", type=Path, metavar="FOLDER", help="all golden figures, of which tests/golden holds a part"
-    )
+pytest_plugins = ["golden_figures"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,13 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("untimed")
     # huggingface_hub reads these once, when it is imported. A test that wants a hub brings its own.
     os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["HF_HOME"] = str(config.cache.mkdir("empty-hub")) if config.cache else "empty-hub"
-
-
-@pytest.fixture(scope="session")
-def golden_folder(pytestconfig: pytest.Config) -> Path | None:
-    """The folder named by --golden; None without it."""
-    return pytestconfig.getoption("--golden")
+    os.environ["HF_HOME"] = str(config.cache.mkdir("empty-hub")) if getattr(config, "cache", None) else "empty-hub"
 
 
 @pytest.fixture(autouse=True, scope="session")

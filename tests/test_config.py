@@ -158,8 +158,8 @@ def test_the_source_of_a_wrong_value_is_named():
 
 
 def test_generation_settings_know_their_own_keys():
-    with pytest.raises(SettingsError, match="unknown setting 'guidance'; did you mean 'guidance_scale'"):
-        validate(GenerationSettings, {"guidance": 3}, source="options")
+    with pytest.raises(SettingsError, match="unknown setting 'guidance_scal'; did you mean 'guidance_scale'"):
+        validate(GenerationSettings, {"guidance_scal": 3}, source="options")
 
 
 def test_a_recipe_survives_the_way_through_json():

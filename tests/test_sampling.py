@@ -1,9 +1,5 @@
 """The one generation loop: noise that belongs to a clip and its step, and the classic loop met to rounding."""
 
-import json
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,11 +7,13 @@ from safetensors.torch import load_file
 import t2v.sampling
 from t2v.config import GenerationSettings
 from t2v.diffusion import GaussianDiffusion
+from t2v.diffusion.samplers import SAMPLERS
+from t2v.diffusion.schedule import make_schedule
+from t2v.diffusion.spacing import space
 from t2v.model import Unet3D
 from t2v.model.lucidrains import unet_weights
 from t2v.sampling import sample_clips, to_uint8
 
-GOLDEN = Path(__file__).parent / "golden"
 SHAPE = (3, 2, 4, 4)
 
 
@@ -32,12 +30,21 @@ class Recorder(torch.nn.Module):
         return self.weight * x
 
 
-def sampled(num_clips, *, network=None, seed=1, pooled=None, negative=None, **settings):
+class TextHearer(Recorder):
+    """One whose answer is another where it hears a text."""
+
+    def forward(self, x, t, text=None):
+        heard = 0 if text is None else (~text["is_null"]).float().reshape(-1, 1, 1, 1, 1)
+        return super().forward(x, t, text) + 0.3 * heard * (3 * x + 1).sin()
+
+
+def sampled(num_clips, *, network=None, guide=None, seed=1, pooled=None, negative=None, **settings):
     steps = sample_clips(
         network or Recorder(),
-        GaussianDiffusion(num_timesteps=50),
+        GaussianDiffusion(schedule=make_schedule("cosine", 50)),
         pooled=pooled,
         negative=negative,
+        guide=guide,
         num_clips=num_clips,
         shape=SHAPE,
         seed=seed,
@@ -67,21 +74,57 @@ def test_the_noise_of_a_clip_depends_on_seed_and_place_alone():
 
 def test_every_step_of_the_ancestral_sampler_has_noise_of_its_own():
     steps = sampled(1, sampler="ddpm", num_steps=3)
-    diffusion = GaussianDiffusion(num_timesteps=50)
+    diffusion = GaussianDiffusion(schedule=make_schedule("cosine", 50))
     start = [torch.randn(SHAPE, generator=t2v.sampling.generator("sample", 1, 0, step)) for step in (-1, 0, 1)]
-    again = diffusion.sample(
-        Recorder(), start[0][None], noise=lambda step: start[step + 1][None], num_steps=3, sampler="ddpm"
-    )
+    walk = diffusion.visiting(space(diffusion.schedule, "trailing", 3))
+    again = walk.sample(Recorder(), start[0][None], noise=lambda step: start[step + 1][None], sampler="ddpm")
     for step, other in zip(steps, again, strict=True):
         assert torch.equal(step.x_t, other.x_t)
 
 
 def test_every_choice_of_a_walk_is_heard():
-    walks = [{}, {"eta": 0.5}, {"eta": 1.0}, {"threshold": "none"}, {"num_steps": 5}, {"sampler": "ddpm"}]
-    clips = [results(sampled(1, **walk)) for walk in walks]
-    for place, clip in enumerate(clips[:-1]):
-        assert not any(torch.allclose(clip, other) for other in clips[:place])
-    torch.testing.assert_close(clips[-1], clips[2])  # ddim with all its noise renewed is ddpm
+    pooled = torch.ones(1, 3)
+    walks = [
+        {},
+        {"eta": 0.5},
+        {"eta": 0.5, "temperature": 0.5},
+        {"eta": 0.5, "noise_dropout": 0.5},
+        {"threshold": "none"},
+        {"threshold": "dynamic", "percentile": 0.5},
+        {"own_noise": True},
+        {"num_steps": 5},
+        {"spacing": "3,2"},
+        {"spacing": "linspace"},
+        {"guidance_scale": 5},
+        {"guidance_curve": "1,9"},
+        {"guidance_low": 0.9},
+        {"guidance_high": 0.9},
+        {"guidance_rescale": 0.7},
+        {"sampler": "ddpm"},
+        *({"sampler": name} for name in SAMPLERS if name not in ("ddim", "ddpm", "euler")),
+    ]
+    clips = [results(sampled(1, network=TextHearer(), pooled=pooled, **({"num_steps": 6} | walk))) for walk in walks]
+    for place, clip in enumerate(clips):
+        alike = [walks[other] for other in range(place) if torch.allclose(clip, clips[other])]
+        assert not alike, walks[place]
+
+
+def test_samplers_that_are_one_and_the_same_draw_the_same():
+    """ddim with all its noise renewed is ddpm, and euler's step is that of ddim."""
+    torch.testing.assert_close(results(sampled(1, sampler="ddpm")), results(sampled(1, eta=1.0)))
+    torch.testing.assert_close(results(sampled(1, sampler="euler")), results(sampled(1)))
+
+
+def test_a_guide_is_asked_the_same_and_moved_away_from():
+    network, guide = Recorder(), Recorder()
+    guide.weight.data.fill_(0.05)
+    pooled = torch.ones(1, 3)
+    guided = results(sampled(1, network=network, guide=guide, pooled=pooled, guidance_scale=3, num_steps=1))
+    for (x, t, text), (other_x, other_t, other_text) in zip(network.asked, guide.asked, strict=True):
+        assert torch.equal(x, other_x) and t == other_t and torch.equal(text["pooled"], other_text["pooled"])
+    stronger = Recorder()
+    stronger.weight.data.fill_(0.05 + 3 * (0.1 - 0.05))
+    torch.testing.assert_close(guided, results(sampled(1, network=stronger, num_steps=1)))
 
 
 def test_groups_share_a_pass_and_draw_the_same_clips(monkeypatch):
@@ -112,7 +155,7 @@ def test_without_a_negative_text_the_learned_null_takes_its_place():
 def test_without_text_the_network_is_asked_plainly():
     network = Recorder()
     sampled(1, network=network, guidance_scale=3)
-    assert [(len(x), t, text) for x, t, text in network.asked] == [(1, [t], None) for t in (49, 36, 24, 11)]
+    assert [(len(x), t, text) for x, t, text in network.asked] == [(1, [t], None) for t in (49, 37, 24, 11)]
 
 
 def test_pixels_are_rounded_to_the_nearest_and_kept_in_range():
@@ -123,22 +166,18 @@ def test_pixels_are_rounded_to_the_nearest_and_kept_in_range():
     assert to_uint8(torch.zeros(2, 3, 4, 5, 6)).shape == (2, 4, 5, 6, 3)
 
 
+@pytest.mark.golden("lucidrains_sample", "unet_nocond_dyn1_scale2.0")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_classic_loop_with_the_classic_network_is_met(monkeypatch, dtype):
+def test_the_classic_loop_with_the_classic_network_is_met(golden_case, golden_folder, monkeypatch, dtype):
     """lucidrains/video-diffusion-pytorch 0.7 (MIT): its own network, its own noise, 20 steps, dynamic thresholding."""
-    name, file = "unet_nocond_dyn1_scale2.0", "sample_lucidrains_unet"
-    about = json.loads((GOLDEN / f"{file}.cases.json").read_text())["cases"][name]
-    with np.load(GOLDEN / f"{file}.npz") as arrays:
-        noise = torch.from_numpy(arrays["shared/noise_unet"]).to(dtype)
-        expected = torch.from_numpy(arrays[f"{name}/final_unnormalized"])
-        expected_f64 = torch.from_numpy(arrays[f"{name}/final_unnormalized_f64"])
-    settings, weights = unet_weights(load_file(GOLDEN / "unet_lucidrains_nocond.safetensors"))
+    noise = golden_case.shared("noise_unet", dtype)
+    settings, weights = unet_weights(load_file(golden_folder / "lucidrains_unet_nocond.safetensors"))
     network = Unet3D(**settings)
     network.load_state_dict(weights)
-    monkeypatch.setattr(t2v.sampling, "_noise", lambda shape, seed, clip, step: noise[step + 1, clip])
+    monkeypatch.setattr(t2v.sampling._Draws, "noise", lambda draws, step: noise[step + 1, list(draws.clips)])
     steps = sample_clips(
         network.to(dtype),
-        GaussianDiffusion(num_timesteps=20),
+        GaussianDiffusion(schedule=make_schedule("cosine", 20)),
         pooled=None,
         num_clips=noise.shape[1],
         shape=noise.shape[2:],
@@ -148,13 +187,7 @@ def test_the_classic_loop_with_the_classic_network_is_met(monkeypatch, dtype):
             sampler="ddpm",
             threshold="dynamic",
             percentile=0.9,
-            guidance_scale=about["args"]["cond_scale"],
+            guidance_scale=golden_case.args["cond_scale"],
         ),
     )
-    drawn = (results(steps) + 1) / 2
-    field = about["fields"]["final_unnormalized"]
-    if dtype == torch.float32:
-        torch.testing.assert_close(drawn, expected, rtol=0, atol=field["suggested_atol_f32"])
-    else:
-        drawn = drawn[..., 0, :, :] if field.get("f64_twin") == "frame 0 only" else drawn
-        torch.testing.assert_close(drawn, expected_f64, rtol=0, atol=1e-9)
+    golden_case.check("final_unnormalized", (results(steps) + 1) / 2)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import t2v.service
+from t2v.checkpoint import load_checkpoint, save_checkpoint
 from t2v.config import GenerationSettings
 from t2v.data.video_files import read_metadata
 from t2v.errors import ClipError, GenerationError, SettingsError, TextEncoderError
@@ -232,9 +233,56 @@ def test_a_size_that_does_not_divide_is_answered_with_the_nearest(make_checkpoin
 
 def test_more_steps_than_timesteps_are_refused(make_checkpoint):
     service = GenerationService.load(make_checkpoint(recipe={"diffusion": {"num_timesteps": 20}}), device="cpu")
-    with pytest.raises(GenerationError, match="num_steps must be at most 20 with this model, not 21"):
+    with pytest.raises(SettingsError, match="num_steps must be 1 to 20, the timesteps of training, not 21"):
         next(service.generate(asked("", num_steps=21)))
     assert len(list(service.generate(asked("", num_steps=20)))) == 20
+
+
+def test_a_spacing_that_says_its_steps_has_the_last_word(make_checkpoint):
+    service = GenerationService.load(make_checkpoint(), device="cpu")
+    used = service.resolve(asked("", num_steps=7, spacing="3,2,1"))
+    assert used.num_steps == 6 and len(list(service.generate(used))) == 6
+    assert len(list(service.generate(asked("", num_steps=30, spacing="uniform")))) == 31  # as latent diffusion has it
+
+
+@pytest.mark.parametrize(
+    ("choices", "hint"),
+    [
+        ({"sampler": "heun", "eta": 0.5}, "sampler heun takes no eta; ddim, euler, dpmpp_2m do"),
+        ({"temperature": 0.5}, "no fresh noise"),
+        ({"sampler": "unipc", "own_noise": True}, "no use for own_noise"),
+        ({"sampler": "ddpm", "temperature": 0.5}, None),
+        ({"eta": 0.5, "noise_dropout": 0.5, "own_noise": True}, None),
+    ],
+)
+def test_a_choice_without_effect_is_said(make_checkpoint, choices, hint):
+    hints = GenerationService.load(make_checkpoint(), device="cpu").hints(asked("", **choices))
+    assert hints == [] if hint is None else any(hint in said for said in hints)
+
+
+def test_a_guide_changes_the_clip_and_is_named_in_the_file(make_checkpoint):
+    path = make_checkpoint("strong.safetensors")
+    weak = load_checkpoint(make_checkpoint("weak.safetensors"))
+    save_checkpoint(weak.path, {name: 0.5 * tensor for name, tensor in weak.weights.items()}, weak.header)
+    plain = GenerationService.load(path, device="cpu")
+    guided = GenerationService.load(path, guide=weak.path, device="cpu")
+    request = asked("", seed=1, num_steps=3, guidance_scale=3)
+    clips = [step.finished[0] for service in (plain, guided) for step in service.generate(request) if step.finished]
+    assert not np.array_equal(clips[0].frames, clips[1].frames)
+    assert json.loads(clips[1].metadata())["guide"] == "weak.safetensors" and "guide" not in clips[0].metadata()
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        ({"recipe": {"diffusion": {"prediction": "v"}}}, "another diffusion process"),
+        ({"recipe": {"data": {"channels": 1}}}, "1 channels"),
+        ({"cond_dim": 6}, "another text encoder"),
+    ],
+)
+def test_a_guide_of_another_kind_is_refused(make_checkpoint, other, what):
+    with pytest.raises(GenerationError, match=f"weak.safetensors was trained with {what} and cannot guide"):
+        GenerationService.load(make_checkpoint(), guide=make_checkpoint("weak.safetensors", **other), device="cpu")
 
 
 def test_other_weights_of_the_encoder_are_refused(make_checkpoint, fake_encoder):

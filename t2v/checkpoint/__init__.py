@@ -84,8 +84,9 @@ class Checkpoint:
 
 def build_network(recipe: Recipe, cond_dim: int | None) -> Unet3D:
     """A network as the recipe describes it, with fresh weights from torch's global generator."""
-    model = recipe.model.model_dump()
-    return Unet3D(model.pop("dim"), cond_dim=cond_dim, channels=recipe.data.channels, **model)
+    model, channels = recipe.model.model_dump(), recipe.data.channels
+    out_dim = 2 * channels if recipe.diffusion.learns_variance else channels
+    return Unet3D(model.pop("dim"), cond_dim=cond_dim, channels=channels, out_dim=out_dim, **model)
 
 
 def save_checkpoint(path: Path, weights: Mapping[str, Tensor], header: Header) -> None:

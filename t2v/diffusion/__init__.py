@@ -1,6 +1,6 @@
 """The mathematics of diffusion: tensors in, tensors out, with the network as a callable."""
 
 from t2v.diffusion.gaussian import GaussianDiffusion
-from t2v.diffusion.samplers import Step
+from t2v.diffusion.steps import Step
 
 __all__ = ["GaussianDiffusion", "Step"]

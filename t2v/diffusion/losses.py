@@ -1,4 +1,4 @@
-"""Distances between what the network said and what was right, element by element."""
+"""What training makes small: distances between answer and truth, or the bound on the likelihood itself."""
 
 from collections.abc import Callable
 
@@ -21,4 +21,13 @@ def huber(output: Tensor, target: Tensor) -> Tensor:
     return functional.huber_loss(output, target, reduction="none")
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "l2": l2, "huber": huber}
+# Element by element.
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "l2": l2, "huber": huber}
+
+# Losses that are the variational bound itself, and how much its term at t counts, of num_timesteps.
+BOUNDS: dict[str, Callable[[int], float]] = {
+    "kl": lambda num_timesteps: 1.0,
+    "rescaled_kl": lambda num_timesteps: float(num_timesteps),
+}
+
+LOSSES = (*DISTANCES, *BOUNDS)

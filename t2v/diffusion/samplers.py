@@ -1,117 +1,103 @@
 """Walk from noise to a clip, one denoised estimate at a time.
 
-A sampler is a generator `sampler(denoise, x, times, schedule, noise, *, eta)` that yields every step:
+A sampler is a generator `sampler(denoise, x, schedule, noise, *, start, eta)` that yields every step:
 
-denoise: (x_t, t, t_next) -> Denoised; prediction type, guidance and threshold are folded into it
-x: the noised clips at times[0], b c f h w
-times: timesteps to visit, falling; after the last the clip is clean
+denoise: (x_t, t) -> Denoised; prediction type, guidance and threshold are folded into it
+x: the noised clips at timestep `start`, b c f h w
+schedule: the process to walk, every level of it from `start` down to 0 (see spacing.py)
 noise: step -> standard normal values like x; asked only where a step adds noise
-eta: share of the ancestral noise that ddim adds, in [0, 1]
+eta: share of the ancestral noise that a step adds, in [0, 1]; heard by those of HEAR_ETA
+
+All but `ddpm` share one move, `toward`: keep the noise that x holds, scaled to the next level, and renew a part of it.
+They differ in the estimate of the clean clip that they head for.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+import math
+from collections.abc import Iterator
 
 from torch import Tensor
 
-from t2v.diffusion.schedule import CLEAN, Schedule, spread
-from t2v.errors import SettingsError
+from t2v.diffusion.multistep import dpmpp_2m, dpmpp_3m, unipc
+from t2v.diffusion.schedule import Schedule, spread
+from t2v.diffusion.steps import Denoise, Noise, Sampler, Step, mean_of, noise_seen, toward
 
-Noise = Callable[[int], Tensor]
-
-
-class Denoised(NamedTuple):
-    """What the network's answer means, in the terms a sampler understands.
-
-    x0: the clean clip as estimated at t, b c f h w
-    mean, log_variance: of x at t_next, where the parameterization itself gives them
-    """
-
-    x0: Tensor
-    mean: Tensor | None = None
-    log_variance: Tensor | None = None
+WIDEST = 80.0  # sigma / alpha: where Karras et al. 2022 start
 
 
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One step taken: the x_t it arrived at, and the clean clip it was heading for.
+def ddpm(denoise: Denoise, x: Tensor, schedule: Schedule, noise: Noise, *, start: int, eta: float) -> Iterator[Step]:
+    """Ancestral sampling: draw from the model's distribution of each step, with its variance; eta is not heard.
 
-    index: counts from 0; t: where the step came from
-    """
-
-    index: int
-    num_steps: int
-    t: int
-    x_t: Tensor
-    x0: Tensor
-
-
-Denoise = Callable[[Tensor, int, int], Denoised]
-
-
-class Sampler(Protocol):
-    """See the top of this file."""
-
-    def __call__(
-        self, denoise: Denoise, x: Tensor, times: Sequence[int], schedule: Schedule, noise: Noise, *, eta: float
-    ) -> Iterator[Step]: ...
-
-
-def spaced_times(num_timesteps: int, num_steps: int) -> list[int]:
-    """num_steps timesteps, evenly spaced and falling, from the noisiest on.
-
-    The walk starts from pure noise, so its first step must stand where training saw (nearly) pure noise: spacings
-    that start lower tell the network of signal that is not there. Lin et al. 2024, section 3.3 ("trailing").
-    Raises SettingsError unless 1 <= num_steps <= num_timesteps.
-    """
-    if not 1 <= num_steps <= num_timesteps:
-        raise SettingsError(f"num_steps must be 1 to {num_timesteps}, the timesteps of training, not {num_steps}")
-    return [num_timesteps * count // num_steps - 1 for count in range(num_steps, 0, -1)]
-
-
-def ddpm(
-    denoise: Denoise, x: Tensor, times: Sequence[int], schedule: Schedule, noise: Noise, *, eta: float
-) -> Iterator[Step]:
-    """Ancestral sampling: draw from the posterior of each step; eta is not heard.
-
-    On a part of the timesteps the posterior is that of the process which visits only those.
     Ho et al. 2020, algorithm 2; Nichol & Dhariwal 2021, section 4.
     """
-    for index, t, t_next in _pairs(times):
-        denoised = denoise(x, t, t_next)
-        posterior = schedule.posterior(t, t_next)
-        x = posterior.mean(denoised.x0, x) if denoised.mean is None else denoised.mean
-        if t_next != CLEAN:
-            given = denoised.log_variance
-            log_variance = spread(posterior.log_variance, x) if given is None else given
-            x = x + (0.5 * log_variance).exp() * noise(index)
-        yield Step(index, len(times), t, x, denoised.x0)
+    for index, t in enumerate(range(start, -1, -1)):
+        seen = denoise(x, t)
+        x = mean_of(seen, schedule, t)
+        if t > 0 or schedule.end < 1:
+            x = x + (0.5 * seen.log_variance).exp() * noise(index)
+        yield Step(index, start + 1, t, x, seen.x0)
 
 
-def ddim(
-    denoise: Denoise, x: Tensor, times: Sequence[int], schedule: Schedule, noise: Noise, *, eta: float
-) -> Iterator[Step]:
+def ddim(denoise: Denoise, x: Tensor, schedule: Schedule, noise: Noise, *, start: int, eta: float) -> Iterator[Step]:
     """Keep the noise that x holds and scale it down; eta renews a part of it, and 1 makes this ddpm.
 
-    Song et al. 2021, eq. 12 and 16, with the noise written as (x_t - alpha x0) / sigma. So a threshold on x0 changes
-    the noise too, and the step is finite where alpha is 0.
+    Song et al. 2021, eq. 12 and 16.
     """
-    for index, t, t_next in _pairs(times):
-        x0 = denoise(x, t, t_next).x0
-        level, following = schedule.level(t), schedule.level(t_next)
-        fresh = eta**2 * schedule.posterior(t, t_next).variance
-        # Where alpha is 0 and eta 1 all noise is fresh, and rounding may take what is kept just below 0.
-        ratio = (following.sigma**2 - fresh).clamp(min=0).sqrt() / level.sigma
-        x = spread(ratio, x) * x + spread(following.alpha - level.alpha * ratio, x) * x0
-        if fresh > 0:
-            x = x + spread(fresh.sqrt(), x) * noise(index)
-        yield Step(index, len(times), t, x, x0)
+    for index, t in enumerate(range(start, -1, -1)):
+        seen = denoise(x, t)
+        x = toward(seen.x0, seen, schedule, t, eta=eta, noise=noise, index=index)
+        yield Step(index, start + 1, t, x, seen.x0)
 
 
-def _pairs(times: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Index, timestep and the next one of every step."""
-    return ((index, t, t_next) for index, (t, t_next) in enumerate(zip(times, [*times[1:], CLEAN], strict=True)))
+def euler(denoise: Denoise, x: Tensor, schedule: Schedule, noise: Noise, *, start: int, eta: float) -> Iterator[Step]:
+    """Follow the probability flow in straight lines of x / alpha over sigma / alpha. Karras et al. 2022, algorithm 1.
+
+    In a process that keeps the variance this is ddim without fresh noise, and with eta 1 Euler's ancestral variant.
+    """
+    return ddim(denoise, x, schedule, noise, start=start, eta=eta)
 
 
-SAMPLERS: dict[str, Sampler] = {"ddim": ddim, "ddpm": ddpm}
+def heun(denoise: Denoise, x: Tensor, schedule: Schedule, noise: Noise, *, start: int, eta: float) -> Iterator[Step]:
+    """Take euler's step, ask again where it leads, and take the mean of both slopes: two answers a step, save the last.
+
+    No noise is added. From levels with hardly any signal (sigma over WIDEST alpha) the first slope stands alone: a
+    step is so long there that a small change of slope would throw the clip out of all range.
+    Karras et al. 2022, algorithm 1, second order.
+    """
+    return _heun(denoise, x, schedule, start=start, widest=WIDEST)
+
+
+def heun_everywhere(
+    denoise: Denoise, x: Tensor, schedule: Schedule, noise: Noise, *, start: int, eta: float
+) -> Iterator[Step]:
+    """heun with both slopes from every level that has any signal, as Diffusers takes it."""
+    return _heun(denoise, x, schedule, start=start, widest=math.inf)
+
+
+def _heun(denoise: Denoise, x: Tensor, schedule: Schedule, *, start: int, widest: float) -> Iterator[Step]:
+    for index, t in enumerate(range(start, -1, -1)):
+        seen = denoise(x, t)
+        x = toward(seen.x0, seen, schedule, t)
+        level, following = schedule.level(t), schedule.level(t - 1)
+        ratio = level.sigma / level.alpha
+        # Where the walk ends, noised or not, the network has no timestep to be told.
+        if t > 0 and ratio <= widest and ratio.isfinite():
+            # The slope of x / alpha over sigma / alpha is the noise. Its change, halved, is what the first one missed.
+            change = noise_seen(denoise(x, t - 1), following) - noise_seen(seen, level)
+            x = x + spread((following.sigma - following.alpha * ratio) / 2, x) * change
+        yield Step(index, start + 1, t, x, seen.x0)
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "ddim": ddim,
+    "ddpm": ddpm,
+    "dpmpp_2m": dpmpp_2m,
+    "dpmpp_3m": dpmpp_3m,
+    "euler": euler,
+    "heun": heun,
+    "heun_everywhere": heun_everywhere,
+    "unipc": unipc,
+}
+
+# Which of them hear what only some can: the share of fresh noise, and the noise that the network said.
+HEAR_ETA = ("ddim", "euler", "dpmpp_2m")
+HEAR_OWN_NOISE = ("ddim", "euler")

@@ -12,26 +12,27 @@ from t2v.diffusion.schedule import spread
 class Threshold(Protocol):
     """x0: b c f h w, any range; percentile: in (0, 1], heard by `dynamic` only. Returns a clip like x0."""
 
-    def __call__(self, x0: Tensor, *, percentile: float) -> Tensor: ...
+    def __call__(self, x0: Tensor, *, percentile: float = 0.9) -> Tensor: ...
 
 
-def unbounded(x0: Tensor, *, percentile: float) -> Tensor:
+def unbounded(x0: Tensor, *, percentile: float = 0.9) -> Tensor:
     """Leave the estimate as it is."""
     return x0
 
 
-def static(x0: Tensor, *, percentile: float) -> Tensor:
+def static(x0: Tensor, *, percentile: float = 0.9) -> Tensor:
     """Clip to [-1, 1]."""
     return x0.clamp(-1, 1)
 
 
-def dynamic(x0: Tensor, *, percentile: float) -> Tensor:
+def dynamic(x0: Tensor, *, percentile: float = 0.9, most: float = math.inf) -> Tensor:
     """Clip each clip to its own range [-s, s] and scale that to [-1, 1]; s is at least 1.
 
     s is the `percentile` quantile of the clip's absolute values, so strong guidance saturates fewer pixels.
+    most: bound on s, which Diffusers has and the paper has not
     Saharia et al. 2022 (Imagen), section 2.3.
     """
-    limit = spread(_quantile(x0.abs().flatten(1), percentile).clamp(min=1), x0)
+    limit = spread(_quantile(x0.abs().flatten(1), percentile).clamp(min=1, max=most), x0)
     return x0.clamp(-limit, limit) / limit
 
 

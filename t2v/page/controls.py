@@ -5,7 +5,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import gradio as gr
-from annotated_types import Ge, Gt, Le, MaxLen
+from annotated_types import Ge, Le, Lt, MaxLen
 from gradio.components import Component
 from pydantic.fields import FieldInfo
 
@@ -16,14 +16,14 @@ from t2v.service import MAX_FPS
 FIELDS = GenerationSettings.model_fields
 NAMES = tuple(FIELDS)
 LABELS = {"num_frames": "Frames", "num_steps": "Steps", "num_clips": "Clips", "guidance_scale": "Guidance"}
-LABELS |= {"fps": "Frames a second", "negative": "Negative prompt"}
+LABELS |= {"fps": "Frames a second", "negative": "Negative prompt", "own_noise": "Keep the network's noise"}
 FLOAT_STEPS = {"guidance_scale": 0.1}
 FLOAT_STEP = 0.05
 
 
 def label(name: str) -> str:
     """What people see beside the control of a setting."""
-    return LABELS.get(name, name.capitalize())
+    return LABELS.get(name, name.replace("_", " ").capitalize())
 
 
 def control(name: str, **options: Any) -> Component:
@@ -36,6 +36,10 @@ def control(name: str, **options: Any) -> Component:
     kind = _kind(field)
     if get_origin(kind) is Literal:
         return gr.Dropdown(list(get_args(kind)), value=field.default, **given)
+    if "choices" in _extra(field):
+        return gr.Dropdown(_extra(field)["choices"], value=field.default, allow_custom_value=True, **given)
+    if kind is bool:
+        return gr.Checkbox(field.default, **given)
     if kind is str:
         longest = next(limit.max_length for limit in field.metadata if isinstance(limit, MaxLen))
         return gr.Textbox(value=field.default, max_length=longest, **given)
@@ -95,9 +99,10 @@ def _kind(field: FieldInfo) -> Any:
 
 
 def _bounds(field: FieldInfo, step: float) -> tuple[Any, Any]:
-    """Lowest and highest value. Above an open end the lowest is one step."""
-    low = next(limit.ge if isinstance(limit, Ge) else step for limit in field.metadata if isinstance(limit, (Ge, Gt)))
-    return low, next(limit.le for limit in field.metadata if isinstance(limit, Le))
+    """Lowest and highest value; beside an open end, one step from it."""
+    bounds: dict[type, Any] = {type(limit): limit for limit in field.metadata}
+    low = bounds[Ge].ge if Ge in bounds else step
+    return low, bounds[Le].le if Le in bounds else bounds[Lt].lt - step
 
 
 def _usual_max(field: FieldInfo, high: Any) -> Any:

@@ -62,6 +62,7 @@ def draw(
     with closing(service.generate(settings)) as steps:
         while not is_stopped() and (step := next(steps, None)) is not None:
             done += len(step.clips)
+            total = step.num_steps * settings.num_clips  # a spacing may take some more than were asked for
             finished += tuple(shelf.add(clip) for clip in step.finished)
             now = clock()
             if step.finished:

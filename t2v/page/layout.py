@@ -14,7 +14,11 @@ from t2v.page.controls import NAMES, control
 from t2v.page.studio import Studio, View
 from t2v.page.training_view import build_training_view
 
-ADVANCED = ("negative", "sampler", "eta", "threshold", "percentile", "size", "fps")
+ADVANCED = ("negative", "sampler", "size", "fps")
+EXPERT = {
+    "Guidance": ("guidance_curve", "guidance_low", "guidance_high", "guidance_rescale", "threshold", "percentile"),
+    "Sampler": ("spacing", "eta", "temperature", "noise_dropout", "own_noise"),
+}
 DEVICE = "device"  # all that draws waits in one line
 CLIP_ENDINGS = [".gif", ".mp4", ".webm", ".webp", ".png"]
 
@@ -114,6 +118,10 @@ def _place(studio: Studio) -> _Parts:
             with gr.Accordion("More settings", open=False, elem_id="advanced"):
                 for name in ADVANCED:
                     controls[name] = control(name)
+                for title, names in EXPERT.items():
+                    with gr.Accordion(title, open=False, elem_id=f"expert-{title.lower()}"):
+                        for name in names:
+                            controls[name] = control(name)
     return _Parts(controls, controls | named, start, stop, roll, hints, brought)
 
 

@@ -1,18 +1,16 @@
 """Models of video-diffusion-pytorch come in as they are, and nothing that lies in their files is run."""
 
-import json
 import os
 import pickle
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from t2v.checkpoint import load_checkpoint
 from t2v.checkpoint.foreign import import_checkpoint
-from t2v.config import GenerationSettings
+from t2v.config import DiffusionSettings, GenerationSettings
 from t2v.errors import CheckpointError, SettingsError, T2VError
 from t2v.service import GenerationService
 
@@ -21,7 +19,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 @pytest.fixture(scope="module")
 def state():
-    return load_file(GOLDEN / "unet_lucidrains_nocond.safetensors")
+    return load_file(GOLDEN / "lucidrains_unet_nocond.safetensors")
 
 
 @pytest.fixture
@@ -50,34 +48,22 @@ def saved(tmp_path, content, name="model.pt"):
     return tmp_path / name
 
 
-def golden_call():
-    """One call of the original without text: x, t, output and its rounding."""
-    cases = json.loads((GOLDEN / "unet_lucidrains.cases.json").read_text())["cases"]
-    name, about = next((n, c) for n, c in cases.items() if c["args"] == {"model": "nocond"})
-    with np.load(GOLDEN / "unet_lucidrains.npz") as arrays:
-        figures = [torch.from_numpy(arrays[key]) for key in ("shared/x", "shared/time", f"{name}/out")]
-    return *figures, about["fields"]["out"]["suggested_atol_f32"]
-
-
+@pytest.mark.golden("lucidrains_unet_io", "nocond_forward")
 @pytest.mark.parametrize("form", FORMS)
-def test_an_imported_network_answers_as_the_original(state, tmp_path, target, form):
+def test_an_imported_network_answers_as_the_original(golden_case, state, tmp_path, target, form):
     import_checkpoint(saved(tmp_path, FORMS[form](state)), target, size=16)
-    x, t, expected, atol = golden_call()
     with torch.no_grad():
-        out = load_checkpoint(target).network()(x, t)
-    torch.testing.assert_close(out, expected, rtol=0, atol=atol)
+        out = load_checkpoint(target).network()(golden_case.shared("x"), golden_case.shared("time"))
+    golden_case.check("out", out)
 
 
 @pytest.mark.parametrize("form, num_timesteps, step", [("plain", 1000, 0), ("diffusion", 250, 0), ("trainer", 250, 7)])
 def test_the_header_tells_what_the_file_knows(state, tmp_path, target, form, num_timesteps, step):
     header = import_checkpoint(saved(tmp_path, FORMS[form](state)), target, num_frames=6, size=32)
     assert header == load_checkpoint(target).header
-    assert header.recipe.diffusion.model_dump() == {
-        "num_timesteps": num_timesteps,
-        "schedule": "cosine",
-        "prediction": "eps",
-        "loss": "l1",
-    }
+    assert header.recipe.diffusion == DiffusionSettings(
+        num_timesteps=num_timesteps, schedule="cosine", prediction="eps", loss="l1"
+    )
     assert (header.recipe.data.num_frames, header.recipe.data.size, header.recipe.data.channels) == (6, 32, 3)
     assert (header.step, header.cond_dim, header.recipe.model.dim_mults) == (step, None, (1, 2, 4))
 

@@ -226,10 +226,10 @@ def test_loading_is_asked_for_what_was_typed(t2v, monkeypatch):
         raise GenerationError("enough")
 
     monkeypatch.setattr(GenerationService, "load", load)
-    t2v("generate", "x", "--device", "cpu", "--precision", "bf16", "--checkpoint", "a/b")
-    assert asked == {"path": Path("a/b"), "device": "cpu", "precision": "bf16"}
+    t2v("generate", "x", "--device", "cpu", "--precision", "bf16", "--checkpoint", "a/b", "--guide", "c")
+    assert asked == {"path": Path("a/b"), "guide": Path("c"), "device": "cpu", "precision": "bf16"}
     t2v("generate", "x")
-    assert asked == {"path": None, "device": "auto", "precision": "fp32"}
+    assert asked == {"path": None, "guide": None, "device": "auto", "precision": "fp32"}
 
 
 @pytest.mark.slow

@@ -125,7 +125,7 @@ def test_worlds_never_mix_with_what_is_there(refused):
 
 @pytest.fixture
 def foreign(tmp_path):
-    state = load_file(GOLDEN / "unet_lucidrains_nocond.safetensors")
+    state = load_file(GOLDEN / "lucidrains_unet_nocond.safetensors")
     torch.save({"step": 3, "model": {}, "ema": state}, tmp_path / "model.pt")
     return tmp_path / "model.pt"
 

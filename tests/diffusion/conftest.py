@@ -1,87 +1,86 @@
-"""Golden figures as cases that check themselves, and the loops that several tests run."""
+"""Networks that know all there is to know, so that what a process makes of their answers can be told beforehand."""
 
-import json
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from t2v.diffusion.gaussian import GaussianDiffusion
-from t2v.diffusion.samplers import Step
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-class GoldenCase:
-    """One call of an original system: its arguments, inputs and outputs."""
-
-    def __init__(self, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        self.args = about["args"]
-        self.traj_gaps = about.get("traj_f32_minus_f64_max_per_kept_step")
-        self._fields, self._arrays = about["fields"], arrays
-
-    def __getitem__(self, field: str) -> Tensor:
-        return torch.from_numpy(self._arrays[field])
-
-    def shared(self, name: str, dtype: torch.dtype) -> Tensor:
-        return self[f"shared/{name}"].to(dtype)
-
-    def check(self, field: str, value: Tensor, *, atol: float | None = None, atol_f64: float = 1e-9) -> None:
-        """Compare a float32 value with the original, a float64 value with its float64 twin."""
-        about = self._fields[field]
-        if value.dtype == torch.float32:
-            torch.testing.assert_close(value, self[field], rtol=0, atol=atol or about["suggested_atol_f32"])
-        else:
-            value = value[..., 0, :, :] if about.get("f64_twin") == "frame 0 only" else value
-            limit = atol_f64 * max(1.0, about["max_abs"])
-            torch.testing.assert_close(value, self[f"{field}_f64"], rtol=0, atol=limit)
+from t2v.diffusion.prediction import PREDICTIONS, Scales
+from t2v.diffusion.schedule import Schedule, spread
+from t2v.diffusion.variance import VARIANCES
 
 
-@cache
-def _load(file: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    with np.load(GOLDEN / f"{file}.npz", allow_pickle=False) as arrays:
-        return dict(arrays), json.loads((GOLDEN / f"{file}.cases.json").read_text(encoding="utf-8"))["cases"]
+def t_told(diffusion: GaussianDiffusion, told: Tensor) -> Tensor:
+    """The timesteps of the process at which its network is told this."""
+    return (told[:, None].double() - diffusion.schedule.told).abs().argmin(1)
 
 
 @pytest.fixture
-def golden() -> Callable[[str, str], GoldenCase]:
-    """golden(file, name) is a case of tests/golden."""
+def perfect() -> Callable[[GaussianDiffusion, Tensor], Any]:
+    """perfect(diffusion, x0) is the network that knows the clip and answers what training would have asked of it."""
 
-    def case(file: str, name: str) -> GoldenCase:
-        arrays, cases = _load(file)
-        own = {key.removeprefix(f"{name}/"): array for key, array in arrays.items() if key.startswith(f"{name}/")}
-        inputs = {key: array for key, array in arrays.items() if key.startswith("shared/")}
-        return GoldenCase(cases[name], own | inputs)
+    def build(diffusion: GaussianDiffusion, x0: Tensor) -> Any:
+        def network(x_t: Tensor, told: Tensor, text: Any) -> Tensor:
+            scales = Scales.of(diffusion.schedule, t_told(diffusion, told), x_t)
+            noise = (x_t - scales.alpha * x0) / scales.sigma
+            return PREDICTIONS[diffusion.prediction].target(x0, noise, scales)
 
-    return case
+        return network
+
+    return build
+
+
+class GaussianClips:
+    """Clips whose every value is normal and stands alone: all that a network could know of them is known."""
+
+    mean, std = 0.1, 0.3
+
+    def variance(self, schedule: Schedule, t: int | Tensor) -> Tensor:
+        """Var[x_t], of the shape of t."""
+        level = schedule.level(t)
+        return (level.alpha * self.std) ** 2 + level.sigma**2
+
+    def doubt(self, schedule: Schedule, t: int | Tensor) -> Tensor:
+        """Var[x0 | x_t], of the shape of t."""
+        return self.std**2 * schedule.level(t).sigma ** 2 / self.variance(schedule, t)
+
+    def step_variance(self, schedule: Schedule, t: int | Tensor) -> Tensor:
+        """Var[x one step cleaner | x_t], of the shape of t: that of the posterior and that of not knowing the clip."""
+        posterior = schedule.posterior(t)
+        return posterior.variance + posterior.x0_weight**2 * self.doubt(schedule, t)
+
+    def x0(self, schedule: Schedule, x_t: Tensor, t: int | Tensor) -> Tensor:
+        """E[x0 | x_t]."""
+        alpha, variance = spread(schedule.level(t).alpha, x_t), spread(self.variance(schedule, t), x_t)
+        return self.mean + alpha * self.std**2 / variance * (x_t - alpha * self.mean)
+
+    def noised(self, schedule: Schedule, z: Tensor, t: int) -> Tensor:
+        """The x_t that lies z standard deviations from the mean."""
+        return schedule.level(t).alpha * self.mean + self.variance(schedule, t).sqrt() * z
+
+    def network(self, diffusion: GaussianDiffusion) -> Any:
+        """The best network: its answer is the mean of the targets, and its variance is the true one."""
+
+        def network(x_t: Tensor, told: Tensor, text: Any) -> Tensor:
+            t = t_told(diffusion, told)
+            scales, x0 = Scales.of(diffusion.schedule, t, x_t), self.x0(diffusion.schedule, x_t, t)
+            said = PREDICTIONS[diffusion.prediction].target(x0, (x_t - scales.alpha * x0) / scales.sigma, scales)
+            if not diffusion.learns_variance:
+                return said
+            log_variance = spread(self.step_variance(diffusion.schedule, t).log(), x_t)
+            if diffusion.variance == "learned_range":
+                low, high = (
+                    VARIANCES["learned_range"].log_variance(diffusion.schedule, t, x_t * 0 + at) for at in (-1, 1)
+                )
+                log_variance = 2 * (log_variance - low) / (high - low) - 1
+            return torch.cat((said, log_variance.expand_as(said)), dim=1)
+
+        return network
 
 
 @pytest.fixture
-def lucidrains_loop() -> Callable[..., list[Step]]:
-    """Run the sampling loop of a lucidrains case, of `sample_lucidrains` or `sample_lucidrains_unet`.
-
-    lucidrains_loop(case, network, noise, text) takes noise of 21 steps, x_T first, and returns the 20 steps; the case's
-    `final_unnormalized` is the last x_t moved to [0, 1].
-    """
-
-    def run(case: GoldenCase, network: Any, noise: Tensor, text: dict[str, Tensor] | None) -> list[Step]:
-        diffusion = GaussianDiffusion(num_timesteps=20, schedule="cosine", prediction="eps")
-        steps = diffusion.sample(
-            network,
-            noise[0],
-            noise=lambda step: noise[step + 1],
-            text=text,
-            num_steps=20,
-            sampler="ddpm",
-            guidance_scale=case.args["cond_scale"],
-            threshold="dynamic" if case.args["dyn"] else "static",
-            percentile=case.args.get("percentile", 0.9),
-        )
-        return list(steps)
-
-    return run
+def gaussian_clips() -> GaussianClips:
+    return GaussianClips()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from t2v.errors import CheckpointError
 from t2v.model.lucidrains import state_from_trainer, unet_weights
@@ -9,9 +10,9 @@ from t2v.model.unet3d import Unet3D
 
 
 @pytest.fixture
-def state(lucidrains):
+def state(golden_folder):
     """A state dict of the original, without text."""
-    return dict(lucidrains.weights({"model": "nocond"}))
+    return load_file(golden_folder / "lucidrains_unet_nocond.safetensors")
 
 
 def built(state):

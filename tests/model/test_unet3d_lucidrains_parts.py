@@ -1,5 +1,7 @@
 """Every part of the classic network (lucidrains, MIT) is reproduced by itself, in float32 and in float64."""
 
+from functools import partial
+
 import pytest
 import torch
 from einops import rearrange
@@ -20,6 +22,7 @@ from t2v.model.positions import (
 DTYPES = [torch.float32, torch.float64]
 
 pytestmark = pytest.mark.parametrize("dtype", DTYPES)
+golden = partial(pytest.mark.golden, "lucidrains_unet_io")
 
 
 def loaded(module, weights, dtype):
@@ -31,7 +34,7 @@ def loaded(module, weights, dtype):
 
 def renamed(case, **names):
     """The case's weights, the dots of their names written as `__`, under our names; others are left out."""
-    return {ours: case.module_weights()[theirs.replace("__", ".")] for theirs, ours in names.items()}
+    return {ours: case[f"w/{theirs.replace('__', '.')}"] for theirs, ours in names.items()}
 
 
 def frames_first(x):
@@ -42,9 +45,9 @@ def channels_first(x):
     return rearrange(x, "b f h w c -> b c f h w")
 
 
-@pytest.mark.parametrize("name", ["temporal_attn_rotary_bias", "temporal_attn_focus_mixed", "temporal_attn_focus_all"])
-def test_temporal_attention(lucidrains, name, dtype):
-    case = lucidrains.case(name)
+@golden("temporal_attn_*")
+def test_temporal_attention(golden_case, dtype):
+    case = golden_case
     args = case.args
     attention = TemporalAttention(args["dim"], heads=args["heads"], dim_head=args["dim_head"])
     loaded(attention, renamed(case, fn__to_qkv__weight="to_qkv.weight", fn__to_out__weight="to_out.weight"), dtype)
@@ -55,21 +58,24 @@ def test_temporal_attention(lucidrains, name, dtype):
     case.check("out", channels_first(attention(frames_first(case["x"].to(dtype)), positions).detach()))
 
 
-def test_spatial_attention(lucidrains, dtype):
-    case = lucidrains.case("spatial_full_attn")
+@golden("spatial_full_*")
+def test_spatial_attention(golden_case, dtype):
+    case = golden_case
     attention = SpatialAttention(case.args["dim"], heads=case.args["heads"])
     loaded(attention, renamed(case, fn__to_qkv__weight="to_qkv.weight", fn__to_out__weight="to_out.weight"), dtype)
     case.check("out", channels_first(attention(frames_first(case["x"].to(dtype))).detach()))
 
 
-def test_spatial_linear_attention(lucidrains, dtype):
-    case = lucidrains.case("spatial_linear_attn_8")
-    attention = loaded(SpatialLinearAttention(8, heads=2), case.module_weights(), dtype)
+@golden("spatial_linear_*")
+def test_spatial_linear_attention(golden_case, dtype):
+    case = golden_case
+    attention = loaded(SpatialLinearAttention(8, heads=2), case.under("w/"), dtype)
     case.check("out", channels_first(attention(frames_first(case["x"].to(dtype))).detach()))
 
 
-def test_norm_before_and_residual_after(lucidrains, dtype):
-    case = lucidrains.case("residual_prenorm_spatial_linear_attn")
+@golden("residual_*")
+def test_norm_before_and_residual_after(golden_case, dtype):
+    case = golden_case
     weights = renamed(
         case,
         fn__norm__gamma="norm.weight",
@@ -81,52 +87,55 @@ def test_norm_before_and_residual_after(lucidrains, dtype):
     case.check("out", channels_first(attention(frames_first(case["x"].to(dtype))).detach()))
 
 
-def test_layer_norm(lucidrains, dtype):
-    case = lucidrains.case("layernorm_16")
+@golden("layernorm_*")
+def test_layer_norm(golden_case, dtype):
+    case = golden_case
     norm = PreNormResidual(16, torch.nn.Identity()).norm
     loaded(norm, renamed(case, gamma="weight"), dtype)
     case.check("out", channels_first(norm(frames_first(case["x"].to(dtype))).detach()))
 
 
-@pytest.mark.parametrize("name", ["rmsnorm_16", "rmsnorm_6"])
-def test_rms_norm(lucidrains, name, dtype):
-    case = lucidrains.case(name)
-    gain = case.module_weights()["gamma"].flatten().to(dtype)
+@golden("rmsnorm_*")
+def test_rms_norm(golden_case, dtype):
+    case = golden_case
+    gain = case["w/gamma"].flatten().to(dtype)
     case.check("out", channels_first(rms_normalize(frames_first(case["x"].to(dtype))) * gain))
 
 
 BLOCK = {"proj__weight": "conv.weight", "proj__bias": "conv.bias", "norm__gamma": "gain"}
 
 
-def test_block(lucidrains, dtype):
-    case = lucidrains.case("block_scale_shift")
+@golden("block_*")
+def test_block(golden_case, dtype):
+    case = golden_case
     block = loaded(Block(6, 8), renamed(case, **BLOCK), dtype)
     scale, shift = (case[f"in_{each}"].flatten(1).to(dtype) for each in ("scale", "shift"))
     case.check("out", channels_first(block(frames_first(case["x"].to(dtype)), (scale, shift)).detach()))
 
 
-@pytest.mark.parametrize("name", ["resnet_time", "resnet_time_same"])
-def test_resnet_block(lucidrains, name, dtype):
-    case = lucidrains.case(name)
+@golden("resnet_*")
+def test_resnet_block(golden_case, dtype):
+    case = golden_case
     block = ResnetBlock(case.args["dim"], case.args["dim_out"], embedding_dim=case.args["time_emb_dim"])
     names = {"mlp__1__weight": "to_scale_shift.weight", "mlp__1__bias": "to_scale_shift.bias"}
     names |= {f"{each}__{theirs}": f"{each}.{ours}" for each in ("block1", "block2") for theirs, ours in BLOCK.items()}
-    if name == "resnet_time":
+    if case.name == "resnet_time":
         names |= {"res_conv__weight": "skip.weight", "res_conv__bias": "skip.bias"}
     loaded(block, renamed(case, **names), dtype)
     out = block(frames_first(case["x"].to(dtype)), case["in_time_emb"].to(dtype))
     case.check("out", channels_first(out.detach()))
 
 
-def test_downsample(lucidrains, dtype):
-    case = lucidrains.case("downsample")
-    downsample = loaded(frame_downsample(6), case.module_weights(), dtype)
+@golden("downsample")
+def test_downsample(golden_case, dtype):
+    case = golden_case
+    downsample = loaded(frame_downsample(6), case.under("w/"), dtype)
     case.check("out", channels_first(downsample(frames_first(case["x"].to(dtype))).detach()))
 
 
-@pytest.mark.parametrize("name", ["relpos_n10_md32_h4", "relpos_n40_md32_h2", "relpos_n10_md128_h4"])
-def test_relative_position_bias(lucidrains, name, dtype):
-    case = lucidrains.case(name)
+@golden("relpos_*")
+def test_relative_position_bias(golden_case, dtype):
+    case = golden_case
     bias = RelativePositionBias(case.args["heads"], max_distance=case.args["max_distance"])
     loaded(bias, renamed(case, relative_attention_bias__weight="weight"), dtype)
     bucket = distance_bucket(case["rel_pos"], max_distance=case.args["max_distance"])
@@ -134,15 +143,15 @@ def test_relative_position_bias(lucidrains, name, dtype):
     case.check("out", bias(case.args["n"]).detach())
 
 
-@pytest.mark.parametrize("name", ["sinusoidal_16", "sinusoidal_8"])
-def test_time_embedding(lucidrains, name, dtype):
-    case = lucidrains.case(name)
+@golden("sinusoidal_*")
+def test_time_embedding(golden_case, dtype):
+    case = golden_case
     case.check("out", sinusoidal(case["t"], dim=case.args["dim"], dtype=dtype))
 
 
-@pytest.mark.parametrize("name", ["rotary_16_n5", "rotary_32_n12"])
-def test_rotation(lucidrains, name, dtype):
-    case = lucidrains.case(name)
+@golden("rotary_*")
+def test_rotation(golden_case, dtype):
+    case = golden_case
     frequencies = rotary_frequencies(case.args["dim"])
     assert torch.equal(frequencies, case["freqs"])
     case.check("out", rotate(case["x"].to(dtype), frame_rotation(frequencies.to(dtype), case.args["n"])))

@@ -1,10 +1,12 @@
 """Every setting has its control, made from the one description, and what the controls say is what is drawn."""
 
+from typing import get_args
+
 import gradio as gr
 import pytest
 
 from t2v.checkpoint import load_checkpoint
-from t2v.config import MAX_SEED, GenerationSettings
+from t2v.config import MAX_SEED, GenerationSettings, SamplerName
 from t2v.errors import SettingsError
 from t2v.page.controls import NAMES, control, fitted, settings_of, shown
 
@@ -37,7 +39,7 @@ def test_fresh_controls_say_the_default_settings():
 
 def test_names_to_choose_from_are_a_list():
     made = control("sampler")
-    assert isinstance(made, gr.Dropdown) and [value for _, value in made.choices] == ["ddim", "ddpm"]
+    assert isinstance(made, gr.Dropdown) and [value for _, value in made.choices] == list(get_args(SamplerName))
 
 
 def test_sliders_end_where_values_are_usual_but_show_others_too():
