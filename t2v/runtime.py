@@ -4,6 +4,7 @@ import hashlib
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from t2v.errors import SettingsError
 # bf16 keeps 8 bits of mantissa: a healthy network differs from float32 by less than this, a broken kernel by far more.
 MAX_BF16_ERROR = 0.05
 MIN_BF16_SPEEDUP = 1.15
+# By the names of config.PrecisionName, without fp32, which casts nothing.
+LOW_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def generator(*keys: int | str) -> torch.Generator:
@@ -39,6 +42,14 @@ def pick_device(name: str) -> torch.device:
         here = ", ".join(device for device, is_here in there.items() if is_here)
         raise SettingsError(f"this machine has no device {name!r}; it has {here}")
     return torch.device(name)
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Where a network computes in that precision: weights stay float32, and each operation casts what it can bear.
+
+    Every device knows bf16 and fp16, the CPU too, though few CPUs are faster for it.
+    """
+    return nullcontext() if precision == "fp32" else torch.autocast(device.type, LOW_PRECISIONS[precision])
 
 
 @dataclass(frozen=True)

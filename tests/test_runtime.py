@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
@@ -11,8 +12,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from t2v import runtime
+from t2v.config import PrecisionName
 from t2v.errors import SettingsError
-from t2v.runtime import bf16_matmul_speedup, choose_precision, decide_precision, derived_seed, generator, pick_device
+from t2v.runtime import (
+    LOW_PRECISIONS,
+    autocast,
+    bf16_matmul_speedup,
+    choose_precision,
+    decide_precision,
+    derived_seed,
+    generator,
+    pick_device,
+)
 
 
 def test_equal_keys_draw_the_same() -> None:
@@ -50,6 +61,20 @@ def test_auto_takes_the_fastest_device_there_is(monkeypatch: pytest.MonkeyPatch)
     assert pick_device("auto").type == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device("auto").type == "mps"
+
+
+def test_every_precision_but_the_plain_one_is_in_the_table() -> None:
+    assert {*LOW_PRECISIONS, "auto", "fp32"} == set(get_args(PrecisionName))
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_a_layer_computes_in_the_precision_named(name: str, dtype: torch.dtype) -> None:
+    layer = torch.nn.Linear(4, 4)
+    with autocast(name, torch.device("cpu")):
+        assert layer(torch.ones(2, 4)).dtype == dtype
+    assert layer.weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize(

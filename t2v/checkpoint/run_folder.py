@@ -20,7 +20,7 @@ LEFTOVERS = ".*.tmp"  # what a write that was killed leaves behind
 
 @dataclass(frozen=True)
 class StepFolder:
-    """One saved step: weights, averaged weights, optimizer and counters, with a manifest of their hashes."""
+    """One saved step: weights, their averages, optimizer and counters, with a manifest of their hashes."""
 
     path: Path
 
@@ -32,9 +32,18 @@ class StepFolder:
     def ema(self) -> Path:
         return self.path / "ema.safetensors"
 
+    def more_ema(self, decay: float) -> Path:
+        """A further average, told from the others by its decay as Python writes it."""
+        return self.path / f"ema-{decay}.safetensors"
+
     @property
     def optimizer(self) -> Path:
         return self.path / "optimizer.safetensors"
+
+    @property
+    def loss_history(self) -> Path:
+        """Where training draws timesteps by their losses: what it goes by."""
+        return self.path / "loss_history.safetensors"
 
     @property
     def state(self) -> Path:
@@ -86,6 +95,10 @@ class RunFolder:
     @property
     def samples(self) -> Path:
         return self.path / "samples"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
 
     @property
     def checkpoints(self) -> Path:

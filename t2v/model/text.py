@@ -1,15 +1,16 @@
 """A frozen BERT that turns captions into features, and the table that keeps them."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import ERROR, getLogger
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from t2v.config import PoolingName
+from t2v.config import EncoderPrecisionName, PoolingName
 from t2v.errors import TextEncoderError
 from t2v.model.encoder_files import CONFIG, TOKENIZER, EncoderFiles, SourceName, find_encoder
 
@@ -81,19 +82,27 @@ class TextEncoder:
         *,
         pooling: PoolingName = "mean",
         max_tokens: int = 64,
+        precision: EncoderPrecisionName = "fp32",
         device: str | torch.device = "cpu",
         allow_download: bool = True,
     ) -> Self:
         """Load an encoder by local folder or hub name; see `find_encoder` for where it is looked for.
 
         pooling: "mean" of all tokens after the first, the closing mark among them, or the "first" token
-        Raises TextEncoderError if it is not found, not of the BERT family, broken, or reads fewer than max_tokens.
+        precision: how its Linear layers keep their weights, see `PACKINGS`; each precision has features of its own
+        Raises TextEncoderError if it is not found, not of the BERT family, broken, or reads fewer than max_tokens, or
+        if it is to be packed and bitsandbytes is missing.
         """
         files = find_encoder(name, allow_download=allow_download)
         _check_family(files, max_tokens)
-        model = _load_model(files, device)
+        model = _load_model(files, precision, device)
         tokenizer = _load_tokenizer(files, vocab_size=model.config.vocab_size)
         return cls(model, tokenizer, name=name, pooling=pooling, max_tokens=max_tokens, files=files)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that its weights take, with the scales of packed ones."""
+        return sum(tensor.nbytes for tensor in self._model.state_dict().values())
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Features of n texts, each of them independent of the others to the last bit; an empty text is a text too."""
@@ -166,7 +175,7 @@ def _check_family(files: EncoderFiles, max_tokens: int) -> None:
         raise TextEncoderError(f"{files.folder} reads at most {limit} tokens; text.max_tokens is {max_tokens}")
 
 
-def _load_model(files: EncoderFiles, device: str | torch.device) -> "PreTrainedModel":
+def _load_model(files: EncoderFiles, precision: EncoderPrecisionName, device: str | torch.device) -> "PreTrainedModel":
     from transformers import AutoModel
 
     try:
@@ -186,8 +195,58 @@ def _load_model(files: EncoderFiles, device: str | torch.device) -> "PreTrainedM
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise TextEncoderError(f"{files.folder} lacks {len(missing)} weights of its model, {missing[0]} first")
-    frozen: PreTrainedModel = model.requires_grad_(False).eval().to(device)
+    model.requires_grad_(False).eval()
+    if precision != "fp32":
+        _pack(model, precision, device)
+    frozen: PreTrainedModel = model.to(device)
     return frozen
+
+
+def _pack(model: nn.Module, precision: str, device: str | torch.device) -> None:
+    """Put layers of bitsandbytes in the place of all Linear ones, whose weights are packed as they reach the device."""
+    try:
+        with _quiet_bitsandbytes():
+            import bitsandbytes  # noqa: F401 the packings take what they need of it
+    except ImportError as error:
+        raise TextEncoderError(
+            f"a text encoder in {precision} needs bitsandbytes ({error}); try: pip install bitsandbytes; "
+            "to train with the weights as they are, set text.encoder_precision=fp32"
+        ) from None
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, nn.Linear):
+            packed = PACKINGS[precision](layer)
+            # In training mode bitsandbytes multiplies float32 inputs with the unpacked weights, on any CPU. In
+            # evaluation mode int8 rounds the inputs too, and MiniLM's features change by 7% instead of 3%; nf4
+            # computes in bfloat16 where the CPU can: another machine, other features.
+            model.set_submodule(name, packed.train().to(device))
+    # What is not packed are views of the whole file, which stays in memory until the last of them is gone.
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.clone()
+
+
+def _int8(linear: nn.Linear) -> nn.Module:
+    """Rows of whole numbers in [-127, 127] with a scale each (Dettmers et al. 2022, LLM.int8(), section 3.1)."""
+    from bitsandbytes.nn import Int8Params, Linear8bitLt
+
+    packed = Linear8bitLt(linear.in_features, linear.out_features, has_fp16_weights=False, device="meta")
+    packed.weight = Int8Params(linear.weight.data, has_fp16_weights=False, requires_grad=False)
+    packed.bias = linear.bias
+    return packed
+
+
+def _nf4(linear: nn.Linear) -> nn.Module:
+    """Blocks of 64 weights, each the nearest of 16 quantiles of a normal distribution, with a scale that is packed
+    in its turn (Dettmers et al. 2023, QLoRA, section 3)."""
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    packed = Linear4bit(linear.in_features, linear.out_features, quant_type="nf4", device="meta")
+    packed.weight = Params4bit(linear.weight.data, quant_type="nf4")
+    packed.bias = linear.bias
+    return packed
+
+
+PACKINGS: dict[str, Callable[[nn.Linear], nn.Module]] = {"int8": _int8, "nf4": _nf4}
 
 
 def _load_tokenizer(files: EncoderFiles, *, vocab_size: int) -> "Tokenizer":
@@ -229,6 +288,18 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _quiet_bitsandbytes() -> Iterator[None]:
+    """Errors only: on CPUs with bfloat16 its import warns that it could not fetch a kernel, which is not used here."""
+    logger = getLogger("bitsandbytes")
+    before = logger.level
+    logger.setLevel(ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager

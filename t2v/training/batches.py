@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from t2v.diffusion.timesteps import timestep_at
 from t2v.runtime import generator
 
 
@@ -51,9 +52,11 @@ def draw_batch(
     num_timesteps: int,
     flip_prob: float,
     drop_prob: float,
+    probabilities: Tensor | None = None,
 ) -> Batch:
     """The clips at `places` of the global batch of `step`.
 
+    probabilities: of each timestep to be drawn, num_timesteps of sum 1; None draws all alike
     The global batch spans all processes and passes of one optimizer step, so that how it is split over them changes
     nothing about what is learned from.
     """
@@ -64,12 +67,12 @@ def draw_batch(
             step=step,
             place=place,
             global_batch=global_batch,
-            num_timesteps=num_timesteps,
             flip_prob=flip_prob,
             drop_prob=drop_prob,
         )
         for place in places
     ]
+    spots = [_spot(seed, step, place, global_batch) for place in places]
     text = None
     if clips.pooled is not None:
         text = {
@@ -79,7 +82,7 @@ def draw_batch(
     return Batch(
         x0=torch.stack([clip.x0 for clip in drawn]),
         noise=torch.stack([clip.noise for clip in drawn]),
-        t=torch.tensor([clip.t for clip in drawn]),
+        t=torch.tensor([timestep_at(spot, probabilities, num_timesteps) for spot in spots]),
         text=text,
     )
 
@@ -88,7 +91,6 @@ def draw_batch(
 class _Drawn:
     x0: Tensor
     noise: Tensor
-    t: int
     caption: int  # row of the captions' features; -1 where the text is hidden or missing
 
 
@@ -99,7 +101,6 @@ def _draw_clip(
     step: int,
     place: int,
     global_batch: int,
-    num_timesteps: int,
     flip_prob: float,
     drop_prob: float,
 ) -> _Drawn:
@@ -116,19 +117,21 @@ def _draw_clip(
     return _Drawn(
         x0=x0,
         noise=torch.randn(x0.shape, generator=draw),
-        t=_timestep(seed, step, place, global_batch, num_timesteps),
         caption=-1 if drop_coin < drop_prob else caption,
     )
 
 
-def _timestep(seed: int, step: int, place: int, global_batch: int, num_timesteps: int) -> int:
-    """Evenly spread over the global batch from one random offset: uniform for each clip, with less variance in the
-    loss than independent draws (Kingma et al. 2021, appendix I.1)."""
+def _spot(seed: int, step: int, place: int, global_batch: int) -> float:
+    """Where in all the probability of timesteps, [0, 1), a clip's is drawn.
+
+    Evenly spread over the global batch from one random offset: uniform for each clip, with less variance in the loss
+    than independent draws (Kingma et al. 2021, appendix I.1).
+    """
     # The places are shuffled, or the first clip of a batch would always meet the least noise of the spread.
     draw = generator("timesteps", seed, step)
     offset = torch.rand((), generator=draw, dtype=torch.float64).item()
     slot = int(torch.randperm(global_batch, generator=draw)[place])
-    return int(((slot + offset) / global_batch) * num_timesteps)
+    return (slot + offset) / global_batch
 
 
 def clip_index(num_clips: int, *, seed: int, drawn_before: int) -> int:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from t2v.checkpoint.atomic import write_atomically
-from t2v.config import Recipe
+from t2v.config import EncoderPrecisionName, Recipe
 from t2v.data.captions import mentions_side
 from t2v.data.folder import LoadedClips
 from t2v.model.text import CaptionTable, TextEncoder
@@ -24,6 +24,8 @@ class RunCaptions:
 
     table: CaptionTable | None
     encoder: TextEncoder | None
+    key: str = ""
+    """all that the features depend on"""
 
     @classmethod
     def read(
@@ -35,20 +37,22 @@ class RunCaptions:
             say("no clip has a caption: training without text")
             return cls(None, None)
         text = recipe.text
-        encoder = TextEncoder.load(text.encoder, pooling=text.pooling, max_tokens=text.max_tokens)
+        encoder = TextEncoder.load(
+            text.encoder, pooling=text.pooling, max_tokens=text.max_tokens, precision=text.encoder_precision
+        )
         say(f"captions read by {encoder.name} (from {encoder.source})")
-        table = _kept_table(kept, _table_key(encoder, sorted(set(texts)))) if kept else None
+        key = _table_key(encoder, text.encoder_precision, sorted(set(texts)))
+        table = _kept_table(kept, key) if kept else None
         table = table or CaptionTable.build(encoder, texts)
         for caption in table.truncated:
             say(f"warning: only the first {text.max_tokens} tokens are read of {caption[:60]!r}...")
-        return cls(table, encoder)
+        return cls(table, encoder, key)
 
     def keep(self, path: Path) -> None:
         """Write the features to a file, from which later starts take them."""
-        if self.table is None or self.encoder is None:
+        if self.table is None:
             return
-        key = _table_key(self.encoder, self.texts)
-        metadata = {"key": key, "truncated": json.dumps(self.table.truncated)}
+        metadata = {"key": self.key, "truncated": json.dumps(self.table.truncated)}
         tensors = {"pooled": self.table.pooled}
         write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 
@@ -83,9 +87,9 @@ class RunCaptions:
         return TrainingClips(frames, rows, keeps_side, self.table.pooled)
 
 
-def _table_key(encoder: TextEncoder, texts: Sequence[str]) -> str:
+def _table_key(encoder: TextEncoder, precision: EncoderPrecisionName, texts: Sequence[str]) -> str:
     """All that the features of captions depend on. texts: every caption once, sorted."""
-    return json.dumps([encoder.fingerprint, encoder.pooling, encoder.max_tokens, list(texts)])
+    return json.dumps([encoder.fingerprint, precision, encoder.pooling, encoder.max_tokens, list(texts)])
 
 
 def _kept_table(path: Path, key: str) -> CaptionTable | None:

@@ -130,7 +130,7 @@ def measure_cost(
     clips = _made_up_clips(recipe, cond_dim)
     # What a clock says is agreed on at once: processes that went on differently would wait for each other for ever.
     chosen = agreed(precision or probe_precision(recipe, cond_dim=cond_dim, device=device))
-    accelerator = make_accelerator(chosen.name, device)
+    accelerator = make_accelerator(device)
     plan = Plan(
         recipe=recipe,
         precision=chosen.name,
@@ -151,7 +151,7 @@ def measure_cost(
     # Not longer than a short run is worth.
     num_timed = max(1, min(20, recipe.train.num_steps // 20, int(MEASURED_S / first)))
     step_s = statistics.median(_seconds(training.take_step) for _ in range(num_timed))
-    sheet_s = num_prompts * _seconds_per_sample(training, clips, bf16=chosen.name == "bf16")
+    sheet_s = num_prompts * _seconds_per_sample(training, clips)
     return agreed(Cost(step_s, sheet_s, training.global_batch, chosen))
 
 
@@ -161,7 +161,7 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _seconds_per_sample(training: Training, clips: TrainingClips, *, bf16: bool) -> float:
+def _seconds_per_sample(training: Training, clips: TrainingClips) -> float:
     """What one clip of a sample sheet takes, from its second denoising step; the first warms up."""
     recipe = training.plan.recipe
     data, settings = recipe.data, sample_settings(recipe)
@@ -173,7 +173,7 @@ def _seconds_per_sample(training: Training, clips: TrainingClips, *, bf16: bool)
         shape=(data.channels, data.num_frames, data.size, data.size),
         seed=0,
         settings=settings,
-        bf16=bf16,
+        precision=training.plan.precision,
     )
     next(steps)
     return settings.num_steps * _seconds(lambda: next(steps))

@@ -6,28 +6,33 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 import t2v
 from t2v.checkpoint import Header, load_checkpoint, save_checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
 from t2v.checkpoint.tree import flatten, unflatten
 from t2v.data.words import words_of
+from t2v.diffusion.timesteps import LossSecondMoment
 from t2v.errors import RunError
+from t2v.runtime import autocast
 from t2v.sampling import build_diffusion
 from t2v.training.batches import Batch, TrainingClips, draw_batch
 from t2v.training.ema import EMA
 from t2v.training.optimizer import build_optimizer, learning_rate
 from t2v.training.plan import Plan
+from t2v.training.tensorboard import Events
 
 LOGGED_STEPS = 2000  # a log has about this many lines, however long the run
+# From 2**16 it takes 25 steps skipped in a row to get below: no scale would help any more.
+MIN_LOSS_SCALE = 2.0**-8
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,9 @@ class Progress:
 
     step counts the steps taken; seconds is training time over all starts; smooth_loss is a running mean and
     step_rate the steps a second, both since this start.
+    loss_scale: of the step after this one; None where losses are not scaled.
+    skipped: the gradients overflowed in fp16, so that the weights were left as they are; loss and grad_norm may be no
+    numbers then.
     """
 
     step: int
@@ -44,18 +52,19 @@ class Progress:
     learning_rate: float
     grad_norm: float
     seconds: float
+    loss_scale: float | None = None
+    skipped: bool = False
     smooth_loss: float = 0.0
     step_rate: float = 0.0
     saved: StepFolder | None = None
     sample_due: bool = False
 
 
-def make_accelerator(precision: str, device: torch.device) -> Accelerator:
+def make_accelerator(device: torch.device) -> Accelerator:
     """The engine of a run; it takes the processes and the device that `accelerate launch` gave, if any."""
-    # Accelerate keeps the first precision of a process for good, but a process may train more than once.
-    AcceleratorState._reset_state()
-    mixed = {"fp32": "no", "bf16": "bf16"}[precision]
-    return Accelerator(mixed_precision=mixed, cpu=device.type == "cpu", rng_types=[])
+    # Precision is the loop's own: asked for fp16 on a CPU, accelerate 1.15 computes in float32 and says nothing, and
+    # its loss scale would be out of the saved state's reach.
+    return Accelerator(mixed_precision="no", cpu=device.type == "cpu", rng_types=[])
 
 
 def agreed(value: Any) -> Any:
@@ -66,7 +75,14 @@ def agreed(value: Any) -> Any:
 
 
 class Training:
-    """A run in progress: network, its average, optimizer and how far it is."""
+    """A run in progress: network, its averages, optimizer and how far it is.
+
+    In fp16 small gradients vanish, so the loss is scaled up before they are taken and they are scaled down after. The
+    scale is torch's: it starts at 2**16, doubles after 2000 good steps in a row and is halved by a step whose gradients
+    overflow; that step is skipped. improved-diffusion kept a scale of its own, which starts at 2**20 and rises by
+    2**0.001 with each good step; halving and skipping are the same. It also held a float16 copy of the weights beside
+    the float32 ones, where here the weights are float32 and autocast makes the copies.
+    """
 
     def __init__(
         self, run: RunFolder, plan: Plan, network: nn.Module, clips: TrainingClips, accelerator: Accelerator
@@ -80,9 +96,17 @@ class Training:
         settings = plan.recipe.train
         self.diffusion = build_diffusion(plan.recipe)
         network = network.to(accelerator.device).train()
-        self.ema = EMA(network, decay=settings.ema_decay, start=settings.ema_start)
+        self.ema, *self.more_ema = (
+            EMA(network, decay=decay, start=settings.ema_start, ramp=settings.ema_ramp)
+            for decay in (settings.ema_decay, *settings.more_ema_decays)
+        )
         optimizer = build_optimizer(network.parameters(), settings)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
+        # Switched off it leaves losses, gradients and steps as they are.
+        self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=plan.precision == "fp16")
+        process = plan.recipe.diffusion
+        self.loss_history = LossSecondMoment(process.num_timesteps) if process.timesteps != "even" else None
+        self.events: Events | None = None  # while steps are taken, if they are asked for
 
     @property
     def global_batch(self) -> int:
@@ -92,6 +116,15 @@ class Training:
 
     def steps(self) -> Iterator[Progress]:
         """Train to the end of the plan. The caller may stop between two steps, and then calls `save`."""
+        self.events = self._open_events()
+        try:
+            yield from self._steps()
+        finally:
+            if self.events is not None:
+                self.events.close()
+                self.events = None
+
+    def _steps(self) -> Iterator[Progress]:
         settings = self.plan.recipe.train
         log_every = max(1, self.plan.num_steps // LOGGED_STEPS)
         first, seconds_before, smooth = self.step, self.seconds, None
@@ -99,49 +132,89 @@ class Training:
             started = time.perf_counter()
             progress = self.take_step()
             self.seconds += time.perf_counter() - started
-            if self.step % log_every == 0 or self.step == self.plan.num_steps:
-                self._log(progress)
             ended = self.step == self.plan.num_steps
+            if self.step % log_every == 0 or ended or progress.skipped:
+                self._log(progress)
             saved = self.save() if self.step % settings.save_every == 0 or ended else None
-            smooth = progress.loss if smooth is None else 0.98 * smooth + 0.02 * progress.loss
+            if math.isfinite(progress.loss):
+                smooth = progress.loss if smooth is None else 0.98 * smooth + 0.02 * progress.loss
             yield replace(
                 progress,
                 seconds=self.seconds,
-                smooth_loss=smooth,
+                smooth_loss=math.nan if smooth is None else smooth,
                 step_rate=(self.step - first) / (self.seconds - seconds_before),
                 saved=saved,
                 sample_due=self.step % settings.sample_every == 0 or ended,
             )
 
     def take_step(self) -> Progress:
-        """One optimizer step on the batch of the present step, and nothing written."""
-        settings = self.plan.recipe.train
+        """One optimizer step on the batch of the present step, and nothing written.
+
+        One that is skipped counts as a step, as its batch is spent, but no average moves: it would count the same
+        weights twice.
+        """
+        rate = self._set_learning_rate()
+        loss, seen = self._add_gradients()
+        optimizer = self._inner_optimizer()
+        self.scaler.unscale_(optimizer)
+        max_norm = self.plan.recipe.train.max_grad_norm
+        norm = float(self.accelerator.clip_grad_norm_(self.network.parameters(), max_norm))
+        # One gradient that is no number makes the norm none, and is all that the scaler goes by.
+        skipped = self.scaler.is_enabled() and not math.isfinite(norm)
+        if not skipped and not (math.isfinite(loss) and math.isfinite(norm)):
+            raise _come_apart(f"the loss is {loss} at step {self.step}", "a lower train.learning_rate")
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        scale = self.scaler.get_scale() if self.scaler.is_enabled() else None
+        if scale is not None and scale < MIN_LOSS_SCALE:
+            what = f"the gradients overflow fp16 at step {self.step} however the loss is scaled"
+            raise _come_apart(what, "a lower train.learning_rate or train.precision=fp32")
+        self.step += 1
+        if not skipped:
+            for ema in (self.ema, *self.more_ema):
+                ema.update(self.accelerator.unwrap_model(self.network), self.step)
+            if self.loss_history is not None:
+                self.loss_history.update(seen[:, 0].long().tolist(), seen[:, 1].tolist())
+        return Progress(self.step, self.plan.num_steps, loss, rate, norm, self.seconds, scale, skipped)
+
+    def _set_learning_rate(self) -> float:
         stretch = self.plan.stretch_at(self.step)
-        rate = learning_rate(settings, self.step - stretch.start, stretch.end - stretch.start)
+        rate = learning_rate(self.plan.recipe.train, self.step - stretch.start, stretch.end - stretch.start)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        return rate
+
+    def _add_gradients(self) -> tuple[float, Tensor]:
+        """Take the gradients of the present step over all its passes, scaled.
+
+        Returns the mean loss, not scaled; and for the loss history, if there is one, each clip's timestep and loss in
+        the order of the global batch, n 2.
+        """
+        num_passes = self.plan.recipe.train.accumulation
         total = torch.zeros((), device=self.accelerator.device)
-        for micro in range(settings.accumulation):
-            last = micro == settings.accumulation - 1
+        seen: list[Tensor] = []
+        for micro in range(num_passes):
+            last = micro == num_passes - 1
             # Gradients cross between processes only once a step.
             with nullcontext() if last else self.accelerator.no_sync(self.network):
                 batch = self._batch(micro)
-                losses = self.diffusion.losses(self.network, batch.x0, batch.t, batch.noise, batch.text)
-                loss = losses.mean() / settings.accumulation
-                self.accelerator.backward(loss)
+                losses = self.diffusion.losses(self._output, batch.x0, batch.t, batch.noise, batch.text).total
+                weighed = losses
+                if self.loss_history is not None:
+                    weighed = losses * self.loss_history.weights(batch.t).to(losses)
+                    seen.append(self.accelerator.gather(torch.stack((batch.t.to(losses), losses.detach()), dim=1)))
+                loss = weighed.mean() / num_passes
+                self.accelerator.backward(self.scaler.scale(loss))
             total += loss.detach()
-        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), settings.max_grad_norm)
-        value = float(self.accelerator.reduce(total, "mean"))
-        if not math.isfinite(value) or not math.isfinite(float(norm)):
-            raise RunError(
-                f"the loss is {value} at step {self.step}: training has come apart; start again from the last save "
-                "with a lower train.learning_rate (--fresh --init-from this run)"
-            )
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.step += 1
-        self.ema.update(self.accelerator.unwrap_model(self.network), self.step)
-        return Progress(self.step, self.plan.num_steps, value, rate, float(norm), self.seconds)
+        pairs = torch.cat(seen).cpu() if seen else torch.zeros(0, 2)
+        return float(self.accelerator.reduce(total, "mean")), pairs
+
+    def _output(self, x_t: Tensor, t: Tensor, text: dict[str, Tensor] | None) -> Tensor:
+        """What the network says, computed in the run's precision and given as float32."""
+        with autocast(self.plan.precision, self.accelerator.device):
+            output: Tensor = self.network(x_t, t, text)
+        return output.float()
 
     def _batch(self, micro: int) -> Batch:
         recipe = self.plan.recipe
@@ -156,21 +229,34 @@ class Training:
             num_timesteps=recipe.diffusion.num_timesteps,
             flip_prob=recipe.data.flip_prob,
             drop_prob=recipe.text.drop_prob,
+            probabilities=None if self.loss_history is None else self.loss_history.probabilities(),
         ).to(self.accelerator.device)
 
     def _log(self, progress: Progress) -> None:
-        if self.accelerator.is_main_process:
-            entry = {
-                "step": progress.step,
-                "loss": progress.loss,
-                "learning_rate": progress.learning_rate,
-                "grad_norm": progress.grad_norm,
-                "seconds": round(self.seconds, 3),
-            }
-            self.run.append_log(entry)
+        if not self.accelerator.is_main_process:
+            return
+        entry: dict[str, Any] = {
+            "step": progress.step,
+            "loss": _or_none(progress.loss),
+            "learning_rate": progress.learning_rate,
+            "grad_norm": _or_none(progress.grad_norm),
+            "seconds": round(self.seconds, 3),
+        }
+        if progress.loss_scale is not None:
+            entry |= {"loss_scale": progress.loss_scale, "skipped": progress.skipped}
+        self.run.append_log(entry)
+        if self.events is not None:
+            self.events.add_line(entry)
+
+    def _open_events(self) -> Events | None:
+        if not (self.plan.recipe.train.tensorboard and self.accelerator.is_main_process):
+            return None
+        return Events(self.run.tensorboard, step=self.step, seconds=self.seconds, clips_per_step=self.global_batch)
 
     def save(self) -> StepFolder | None:
         """Write the whole state; only the main process does, and returns where."""
+        if self.events is not None:
+            self.events.flush()  # what is not taken again must not be lost with this process
         saved = self.run.save_step(self.step, self._write) if self.accelerator.is_main_process else None
         self.accelerator.wait_for_everyone()
         return saved
@@ -179,10 +265,18 @@ class Training:
         header = self.header()
         network = self.accelerator.unwrap_model(self.network)
         save_checkpoint(folder.weights, network.state_dict(), header)
-        save_checkpoint(folder.ema, self.ema.network.state_dict(), header)
+        for path, ema in self._averages(folder):
+            save_checkpoint(path, ema.network.state_dict(), header)
         tensors, skeleton = flatten(self._inner_optimizer().state_dict())
         save_file(tensors, folder.optimizer)
-        folder.state.write_text(json.dumps({"step": self.step, "seconds": self.seconds, "optimizer": skeleton}))
+        if self.loss_history is not None:
+            save_file(self.loss_history.state(), folder.loss_history)
+        state = {"step": self.step, "seconds": self.seconds, "optimizer": skeleton, "scaler": self.scaler.state_dict()}
+        folder.state.write_text(json.dumps(state))
+
+    def _averages(self, folder: StepFolder) -> list[tuple[Path, EMA]]:
+        """Every average with its file."""
+        return [(folder.ema, self.ema), *((folder.more_ema(ema.decay), ema) for ema in self.more_ema)]
 
     def header(self) -> Header:
         """What the checkpoint of this moment says of itself."""
@@ -204,8 +298,13 @@ class Training:
         state = json.loads(folder.state.read_text())
         network = self.accelerator.unwrap_model(self.network)
         network.load_state_dict(load_checkpoint(folder.weights).weights)
-        self.ema.network.load_state_dict(load_checkpoint(folder.ema).weights)
+        for path, ema in self._averages(folder):
+            ema.network.load_state_dict(load_checkpoint(path).weights)
         self._inner_optimizer().load_state_dict(unflatten(load_file(folder.optimizer), state["optimizer"]))
+        if self.loss_history is not None:
+            self.loss_history.load_state(load_file(folder.loss_history))
+        if self.scaler.is_enabled():  # runs from before there was one saved none
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds = state["step"], state["seconds"]
         if self.accelerator.is_main_process:
             self.run.rewind_log(self.step)
@@ -213,3 +312,14 @@ class Training:
     def _inner_optimizer(self) -> torch.optim.Optimizer:
         inner: torch.optim.Optimizer = self.optimizer.optimizer
         return inner
+
+
+def _come_apart(what: str, cure: str) -> RunError:
+    return RunError(
+        f"{what}: training has come apart; start again from the last save with {cure} (--fresh --init-from this run)"
+    )
+
+
+def _or_none(value: float) -> float | None:
+    """JSON has no word for what is no number."""
+    return value if math.isfinite(value) else None

@@ -26,7 +26,7 @@ def sample_settings(recipe: Recipe) -> GenerationSettings:
 
 
 def draw_samples(
-    network: nn.Module, recipe: Recipe, pooled: Tensor | None, *, num_clips: int, bf16: bool
+    network: nn.Module, recipe: Recipe, pooled: Tensor | None, *, num_clips: int, precision: str
 ) -> np.ndarray:
     """One clip for each prompt. pooled: n d, or None for an unconditional model. Returns uint8 n f h w c."""
     data = recipe.data
@@ -38,7 +38,7 @@ def draw_samples(
         shape=(data.channels, data.num_frames, data.size, data.size),
         seed=SAMPLE_SEED,
         settings=sample_settings(recipe),
-        bf16=bf16,
+        precision=precision,
     )
     return np.concatenate([to_uint8(step.x_t).numpy() for step in steps if step.is_last])
 

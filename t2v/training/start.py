@@ -24,6 +24,7 @@ from t2v.training.loop import Training, agreed, make_accelerator
 from t2v.training.plan import Machine, Plan, Stretch, load_plan, save_plan
 from t2v.training.request import TrainRequest, duration
 from t2v.training.samples import draw_samples, write_sheet
+from t2v.training.tensorboard import check_tensorboard
 
 NUM_SAMPLE_PROMPTS = 8
 
@@ -51,9 +52,12 @@ class ReadyRun:
             plan.recipe,
             self.pooled,
             num_clips=len(plan.prompts),
-            bf16=plan.precision == "bf16",
+            precision=plan.precision,
         )
-        return write_sheet(training.run.samples, training.step, clips, plan.prompts, plan.frame_ms)
+        sheet = write_sheet(training.run.samples, training.step, clips, plan.prompts, plan.frame_ms)
+        if training.events is not None:
+            training.events.add_sheet(training.step, sheet)
+        return sheet
 
     def agreed_signal(self, number: int) -> int:
         """The largest number of all processes: a signal that reached one of them stops all after the same step."""
@@ -94,6 +98,7 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
     if recipe is None:
         budget_s = request.budget_s or DEFAULT_BUDGET_S
         recipe, cost = _choose(request, device, budget_s, say)
+    check_tensorboard(recipe.train)
     clips = _load(request.clips, recipe, say)
     captions = RunCaptions.read(clips, recipe, say)
     if parent is not None:
@@ -105,7 +110,7 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
             recipe = fit_to_budget(recipe, budget_s, cost, request.typed)
     say(f"arithmetic: {cost.precision.name} ({cost.precision.reason})")
 
-    accelerator = make_accelerator(cost.precision.name, device)
+    accelerator = make_accelerator(device)
     plan = Plan(
         recipe=recipe,
         precision=cost.precision.name,
@@ -151,6 +156,7 @@ def _resume(request: TrainRequest, run: RunFolder, device: torch.device, say: Sa
         raise RunError(f"{run.path} holds a run already, which --init-from cannot change; add --fresh or another --out")
     newest = _newest_step(run, say)
     plan = with_what_is_typed(request, run, stored)
+    check_tensorboard(plan.recipe.train)
     clips = _load(request.clips, plan.recipe, say)
     changed = describe_difference(plan.clips, clips.scan.manifest)
     if changed:
@@ -163,7 +169,7 @@ def _resume(request: TrainRequest, run: RunFolder, device: torch.device, say: Sa
             f"the text encoder found now has other weights than the one {run.path} was started with; bring that one "
             f"back, {ways_on(run)}"
         )
-    accelerator = make_accelerator(plan.precision, device)
+    accelerator = make_accelerator(device)
     changes = plan.machine.changes(Machine.here(accelerator.device, accelerator.num_processes))
     if changes:
         say(f"note: the result will not be bit-identical to an unbroken run ({'; '.join(changes)})")

@@ -129,3 +129,14 @@ def test_setting_a_run_aside_deletes_nothing(run: RunFolder) -> None:
     newest = RunFolder(first).newest_step()
     assert newest is not None
     assert newest.weights.read_text() == "one"
+
+
+def test_a_step_without_one_of_its_averages_is_damaged(run: RunFolder) -> None:
+    def write(folder: StepFolder) -> None:
+        writer("content")(folder)
+        folder.more_ema(0.9999).write_text("average")
+
+    saved = run.save_step(1, write)
+    assert saved.is_whole()
+    (saved.path / "ema-0.9999.safetensors").unlink()
+    assert not saved.is_whole()

@@ -4,13 +4,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from t2v.config import DEFAULT_ENCODER
+from t2v.config import DEFAULT_ENCODER, EncoderPrecisionName
 from t2v.errors import TextEncoderError
 from t2v.model.text import FAMILY, CaptionTable, TextEncoder
 
@@ -288,14 +288,15 @@ def test_the_default_encoder_reads_no_case(minilm: TextEncoder) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("precision", get_args(EncoderPrecisionName))
 @pytest.mark.parametrize("kind", FAMILY)
-def test_every_kind_of_the_family_reads_as_many_tokens_as_it_says(tmp_path: Path, kind: str) -> None:
+def test_every_kind_of_the_family_reads_as_many_tokens_as_it_says(tmp_path: Path, kind: str, precision: Any) -> None:
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 40}
     if kind == "distilbert":
         sizes = {"dim": 32, "n_layers": 1, "n_heads": 4, "hidden_dim": 40}
     put_model(tmp_path, kind, **sizes, max_position_embeddings=16, pad_token_id=1 if FAMILY[kind] else 0)
     put_tokenizer(tmp_path)
-    encoder = TextEncoder.load(str(tmp_path), max_tokens=16 - FAMILY[kind])
+    encoder = TextEncoder.load(str(tmp_path), max_tokens=16 - FAMILY[kind], precision=precision)
     features = encoder.encode(["cat " * 20, "red"])
     assert encoder.dim == 32
     assert features.truncated.tolist() == [True, False]

@@ -5,22 +5,29 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from t2v.config import Recipe
+from t2v.config import Recipe, recipe_from_mapping
+from t2v.data.folder import load_clips
+from t2v.data.video_files import write_clip
+from t2v.model.text import TextEncoder
+from t2v.training.batches import clip_index, draw_batch
 from t2v.training.captions import RunCaptions
 
+NUM_DRAWN = 3000
 CLIPS = SimpleNamespace(records=[SimpleNamespace(captions=("a cat", "one cat")), SimpleNamespace(captions=("a dog",))])
 
 
 @pytest.fixture
 def read(fake_encoder: Any, tmp_path: Path) -> Callable[..., list[str]]:
-    """read(clips) starts once more; returns the captions that had to be encoded for it."""
+    """read(clips, setting=value) starts once more; returns the captions that had to be encoded for it."""
 
-    def start(clips: Any = CLIPS) -> list[str]:
+    def start(clips: Any = CLIPS, **text: str) -> list[str]:
         fake_encoder.read.clear()
-        captions = RunCaptions.read(clips, Recipe(), lambda line: None, kept=tmp_path / "captions.safetensors")
+        recipe = recipe_from_mapping({"text": text})
+        captions = RunCaptions.read(clips, recipe, lambda line: None, kept=tmp_path / "captions.safetensors")
         encoded = list(fake_encoder.read)
         assert captions.pooled is not None
         expected = torch.cat([fake_encoder.encode([text]).pooled for text in captions.texts])
@@ -48,6 +55,45 @@ def test_features_of_another_encoder_are_not_taken(
     read()
     monkeypatch.setattr(fake_encoder, name, "other")
     assert len(read()) == 3
+
+
+def test_features_of_another_precision_are_not_taken(read: Callable[..., list[str]]) -> None:
+    read()
+    for _ in range(2):
+        assert len(read(encoder_precision="int8")) == 3
+        assert read(encoder_precision="int8") == []
+        assert len(read()) == 3
+
+
+def test_the_encoder_is_loaded_in_the_precision_of_the_recipe(
+    read: Callable[..., list[str]], fake_encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(TextEncoder, "load", lambda name, **options: asked.append(options["precision"]) or fake_encoder)
+    read(encoder_precision="nf4")
+    read()
+    assert asked == ["nf4", "fp32"]
+
+
+def test_folders_named_by_class_train_on_their_words_with_a_tenth_of_the_clips_without(
+    fake_encoder: Any, tmp_path: Path
+) -> None:
+    words = {"cat": "cat", "ApplyEyeMakeup": "apply eye makeup"}
+    for name in ["cat/1.gif", "cat/2.gif", "ApplyEyeMakeup/IMG_0001.gif"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        frames = np.random.default_rng(len(name)).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+        write_clip(tmp_path / name, frames, frame_ms=100, metadata=None)
+    clips = load_clips(tmp_path, num_frames=2, size=8, channels=3, background="white", fit="crop")
+    source = RunCaptions.read(clips, Recipe(), lambda line: None).training_clips(clips)
+
+    drawn = {"seed": 0, "step": 0, "places": range(NUM_DRAWN), "global_batch": NUM_DRAWN, "num_timesteps": 10}
+    text = draw_batch(source, **drawn, flip_prob=0.5, drop_prob=Recipe().text.drop_prob).text
+    assert text is not None
+    assert 0.08 < text["is_null"].float().mean() < 0.12
+    features = {folder: fake_encoder.encode([said]).pooled[0] for folder, said in words.items()}
+    for place in (~text["is_null"]).nonzero().flatten().tolist():
+        record = clips.records[clip_index(3, seed=0, drawn_before=place)]
+        assert torch.equal(text["pooled"][place], features[record.path.parent.name])
 
 
 def test_a_damaged_file_is_passed_over(read: Callable[..., list[str]], tmp_path: Path) -> None:

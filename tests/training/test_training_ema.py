@@ -1,9 +1,50 @@
-"""The average copies first and then follows slowly."""
+"""The average copies first and then follows slowly, and without its ramp it is what the originals compute."""
 
+from typing import Any
+
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from t2v.config import recipe_from_mapping
+from t2v.errors import SettingsError
 from t2v.training.ema import EMA
+
+
+class Weights(nn.Module):
+    """A network of one parameter and one buffer."""
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(weights.clone())
+        self.register_buffer("buffer", torch.zeros(()))
+
+
+@pytest.mark.golden("improved_diffusion", "update_ema_*")
+def test_from_the_first_step_and_at_one_rate_it_is_that_of_improved_diffusion(golden_case: Any) -> None:
+    case = golden_case
+    ema = EMA(Weights(case["initial_target"]), decay=case.args["rate"], start=0, ramp=False)
+    for step, (weights, expected) in enumerate(zip(case["source_params"], case["target_after_each"], strict=True), 1):
+        ema.update(Weights(weights), step)
+        torch.testing.assert_close(ema.network.weights.data, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.golden("dome272", "ema_*")
+def test_after_its_copies_it_is_that_of_dome272_save_for_the_buffers(golden_case: Any) -> None:
+    case, start = golden_case, golden_case.args["step_start_ema"]
+    ema = EMA(Weights(torch.zeros(6)), decay=case.args["beta"], start=start, ramp=False)
+    for step, (weights, expected) in enumerate(zip(case["model_w"], case["ema_w_after_each"], strict=True), 1):
+        network = Weights(weights)
+        network.buffer.copy_(case["model_buffer_at_step"][step - 1])
+        ema.update(network, step)
+        torch.testing.assert_close(ema.network.weights.data, expected, rtol=0, atol=1e-6)
+        assert ema.network.buffer == network.buffer
+        assert case["ema_buffer_after_each"][step - 1] == case["model_buffer_at_step"][min(step, start) - 1]
+
+
+def test_averages_kept_twice_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"more_ema_decays must all differ, not \[0.9, 0.99, 0.9\]"):
+        recipe_from_mapping({}, {"train.more_ema_decays": "[0.9, 0.99, 0.9]"})
 
 
 def test_up_to_its_start_the_average_is_the_network() -> None:

@@ -1,19 +1,22 @@
 """The loop learns what it is shown, and a run that stops and goes on ends where an unbroken one does."""
 
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from t2v.checkpoint import load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import GenerationSettings, Recipe, recipe_from_mapping
 from t2v.errors import RunError
 from t2v.sampling import build_diffusion, sample_clips
 from t2v.training.batches import TrainingClips, to_float
 from t2v.training.choose import fresh_network
-from t2v.training.loop import Training, make_accelerator
+from t2v.training.loop import MIN_LOSS_SCALE, Training, make_accelerator
 from t2v.training.plan import Machine, Plan, Stretch
 
 CPU = torch.device("cpu")
@@ -40,6 +43,13 @@ def tiny_recipe(**train: object) -> Recipe:
     )
 
 
+def least_recipe(**train: object) -> Recipe:
+    """Hardly a network: a CPU is slow in fp16."""
+    recipe = tiny_recipe(batch_size=2, **train)
+    model = recipe.model.model_copy(update={"dim": 8, "dim_mults": (1,), "attn_heads": 1})
+    return recipe.model_copy(update={"model": model})
+
+
 def squares(colours: list[tuple[int, int, int]]) -> Tensor:
     """Clips of a square that wanders to the right, each in its colour, on white: uint8 n f h w c."""
     frames = torch.full((len(colours), 4, 16, 16, 3), 255, dtype=torch.uint8)
@@ -56,12 +66,12 @@ def clips_of(colours: list[tuple[int, int, int]], *, captioned: bool) -> Trainin
     return TrainingClips(squares(colours), captions, [False] * len(colours), pooled)
 
 
-def start(folder: Path, recipe: Recipe, clips: TrainingClips) -> Training:
+def start(folder: Path, recipe: Recipe, clips: TrainingClips, *, precision: str = "fp32") -> Training:
     cond_dim = None if clips.pooled is None else TEXT_DIM
-    accelerator = make_accelerator("fp32", CPU)
+    accelerator = make_accelerator(CPU)
     plan = Plan(
         recipe=recipe,
-        precision="fp32",
+        precision=precision,
         precision_reason="as asked",
         seconds_per_step=0.1,
         stretches=(Stretch(start=0, end=recipe.train.num_steps),),
@@ -153,6 +163,40 @@ def test_accumulation_learns_what_one_large_batch_learns(tmp_path: Path) -> None
     for one, other in zip(whole.steps(), parts.steps(), strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-4)
         assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-3)
+        # The mean, as Adam divides a gradient by its own size: where there is next to none, rounding is all it sees.
+        for weights, others in zip(whole.network.parameters(), parts.network.parameters(), strict=True):
+            assert (weights - others).abs().mean() < 1e-6
+
+
+def by_losses(**train: object) -> Recipe:
+    """Two timesteps drawn by their losses, whose histories are full after a few steps; the variance is learned too."""
+    recipe = tiny_recipe(**train)
+    process = {"num_timesteps": 2, "timesteps": "loss_second_moment", "variance": "learned_range", "loss": "l2"}
+    diffusion = recipe.diffusion.model_copy(update=process)
+    return recipe.model_copy(update={"diffusion": diffusion})
+
+
+def test_timesteps_are_drawn_by_their_losses_however_the_batch_is_split(tmp_path: Path) -> None:
+    clips = clips_of([(200, 30, 30), (30, 200, 30)], captioned=True)
+    whole = start(tmp_path / "whole", by_losses(num_steps=8, batch_size=4), clips)
+    parts = start(tmp_path / "parts", by_losses(num_steps=8, batch_size=2, accumulation=2), clips)
+    for one, other in zip(whole.steps(), parts.steps(), strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-3)
+    assert whole.loss_history is not None and parts.loss_history is not None and whole.loss_history.is_warm
+    torch.testing.assert_close(whole.loss_history.losses, parts.loss_history.losses, rtol=1e-3, atol=0)
+    assert whole.loss_history.probabilities()[0] != 0.5
+
+
+def test_a_loss_history_is_resumed_exactly(tmp_path: Path) -> None:
+    clips = clips_of([(200, 30, 30), (30, 200, 30)], captioned=True)
+    recipe = by_losses(num_steps=9, save_every=6)
+    unbroken = start(tmp_path / "run", recipe, clips)
+    unbroken_losses = [progress.loss for progress in unbroken.steps()][6:]
+    again = start(tmp_path / "run", recipe, clips)
+    again.resume(next(folder for folder in again.run.steps() if folder.step == 6))
+    assert [progress.loss for progress in again.steps()] == unbroken_losses
+    assert again.loss_history is not None and unbroken.loss_history is not None
+    assert torch.equal(again.loss_history.losses, unbroken.loss_history.losses)
 
 
 def test_the_last_step_is_saved_whatever_the_interval(tmp_path: Path) -> None:
@@ -174,3 +218,137 @@ def test_a_loss_that_is_no_number_stops_the_run_and_spares_what_was_saved(tmp_pa
     newest = training.run.newest_step()
     assert newest is not None
     assert newest.step == 1
+
+
+def finish(training: Training) -> None:
+    for _ in training.steps():
+        pass
+
+
+def test_every_average_is_the_one_that_a_run_with_its_decay_alone_keeps(tmp_path: Path) -> None:
+    clips = clips_of([(200, 30, 30)], captioned=False)
+    several = start(tmp_path / "several", least_recipe(num_steps=4, ema_start=1, more_ema_decays=[0.0, 0.25]), clips)
+    alone = start(tmp_path / "alone", least_recipe(num_steps=4, ema_start=1, ema_decay=0.25), clips)
+    finish(several)
+    finish(alone)
+    newest, other = several.run.newest_step(), alone.run.newest_step()
+    assert newest is not None and other is not None
+    expected = load_checkpoint(other.path).weights
+    weights = {decay: load_checkpoint(newest.more_ema(decay)).weights for decay in (0.0, 0.25)}
+    assert all(torch.equal(weights[0.25][name], expected[name]) for name in expected)
+    assert all(torch.equal(weights[0.0][name], now) for name, now in load_checkpoint(newest.weights).weights.items())
+    assert not all(torch.equal(weights[0.0][name], weights[0.25][name]) for name in expected)
+
+
+def test_a_further_average_is_a_checkpoint_of_its_own(tmp_path: Path) -> None:
+    training = start(
+        tmp_path / "run", least_recipe(num_steps=1, more_ema_decays=[0.999]), clips_of([(9, 9, 9)], captioned=False)
+    )
+    finish(training)
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / "step-00000001" / "ema-0.999.safetensors")
+    assert checkpoint.name == "run/step-00000001/ema-0.999.safetensors"
+    assert checkpoint.network().state_dict().keys() == training.network.state_dict().keys()
+
+
+def test_in_fp16_the_network_computes_in_halves_and_learns_the_same(tmp_path: Path) -> None:
+    clips = clips_of([(200, 30, 30), (30, 30, 200)], captioned=True)
+    recipe = least_recipe(num_steps=6)
+    whole = start(tmp_path / "fp32", recipe, clips)
+    half = start(tmp_path / "fp16", recipe, clips, precision="fp16")
+    seen: set[torch.dtype] = set()
+    layer = next(module for module in half.network.modules() if isinstance(module, torch.nn.Linear))
+    layer.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    for one, other in zip(whole.steps(), half.steps(), strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-3)
+        assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-2)  # a scale left in would show
+        assert not other.skipped
+    assert seen == {torch.float16}
+    assert {tensor.dtype for tensor in half.network.state_dict().values()} == {torch.float32}
+
+
+def scaled(training: Training, scale: float, *, growth_interval: int = 2000) -> Training:
+    training.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=growth_interval)
+    return training
+
+
+def test_a_step_whose_gradients_overflow_is_skipped_and_said(tmp_path: Path) -> None:
+    clips = clips_of([(200, 30, 30)], captioned=False)
+    recipe = least_recipe(num_steps=40, ema_start=0, more_ema_decays=[0.5])
+    training = start(tmp_path, recipe, clips, precision="fp16")
+    steps = training.steps()
+    assert not any(next(steps).skipped for _ in range(3))  # the averages are not where the weights are any more
+    before = [{name: tensor.clone() for name, tensor in net.state_dict().items()} for net in networks(training)]
+    scaled(training, 2.0**30)
+    for num_skipped, progress in enumerate(steps):
+        if not progress.skipped:
+            break
+        assert progress.step == 4 + num_skipped
+        for net, state in zip(networks(training), before, strict=True):
+            assert all(torch.equal(tensor, state[name]) for name, tensor in net.state_dict().items())
+    assert 3 <= num_skipped < 30
+    assert progress.loss_scale == 2.0 ** (30 - num_skipped)
+    for net, state in zip(networks(training), before, strict=True):
+        assert any(not torch.equal(tensor, state[name]) for name, tensor in net.state_dict().items())
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in training.run.log.read_text().splitlines()]
+    assert [line["skipped"] for line in lines] == [False] * 3 + [True] * num_skipped + [False]
+    assert [line["loss_scale"] for line in lines[3:6]] == [2.0**29, 2.0**28, 2.0**27]
+    assert lines[3]["grad_norm"] is None and lines[-1]["grad_norm"] > 0
+
+
+def networks(training: Training) -> list[Any]:
+    """The network and all its averages."""
+    return [training.network, *(ema.network for ema in (training.ema, *training.more_ema))]
+
+
+def test_skipped_steps_are_logged_however_long_the_run(tmp_path: Path) -> None:
+    recipe = least_recipe(num_steps=10**6)
+    training = scaled(start(tmp_path, recipe, clips_of([(9, 9, 9)], captioned=False), precision="fp16"), 2.0**40)
+    steps = training.steps()
+    assert next(steps).skipped
+    assert [entry["step"] for entry in training.run.read_log()] == [1]
+    steps.close()
+
+
+def test_steps_skipped_without_end_stop_the_run(tmp_path: Path) -> None:
+    clips = clips_of([(9, 9, 9)], captioned=False)
+    training = start(tmp_path, least_recipe(num_steps=100), clips, precision="fp16")
+    with torch.no_grad():
+        next(training.network.parameters()).fill_(math.nan)
+    taken = []
+    with pytest.raises(RunError, match=r"overflow fp16 at step 24 .*come apart.*train\.precision=fp32"):
+        taken += [progress.skipped for progress in training.steps()]
+    assert training.step == 24  # from 2**16 down to 2**-8
+    assert all(entry["skipped"] for entry in training.run.read_log())
+    assert MIN_LOSS_SCALE == 2.0**-8
+
+
+def test_an_overflow_is_told_from_a_broken_run_by_the_precision_alone(tmp_path: Path) -> None:
+    clips = clips_of([(9, 9, 9)], captioned=False)
+    for precision in ("fp32", "bf16"):
+        training = start(tmp_path / precision, least_recipe(num_steps=5), clips, precision=precision)
+        with torch.no_grad():
+            next(training.network.parameters()).fill_(math.nan)
+        with pytest.raises(RunError, match="the loss is nan at step 0"):
+            next(training.steps())
+
+
+def test_scale_and_growth_and_every_average_are_resumed_exactly(tmp_path: Path) -> None:
+    recipe = least_recipe(num_steps=10, save_every=6, ema_start=3, more_ema_decays=[0.5])
+    clips = clips_of([(200, 30, 30), (30, 200, 30)], captioned=True)
+    # So high and so eager that steps are skipped before and after the save, which falls between two rises.
+    unbroken = scaled(start(tmp_path / "unbroken", recipe, clips, precision="fp16"), 2.0**20, growth_interval=2)
+    seen = [(progress.loss, progress.loss_scale, progress.skipped) for progress in unbroken.steps()]
+    skipped = [step for step, (_, _, is_skipped) in enumerate(seen, 1) if is_skipped]
+    assert min(skipped) < 6 < max(skipped)
+
+    first = scaled(start(tmp_path / "broken", recipe, clips, precision="fp16"), 2.0**20, growth_interval=2)
+    for progress in first.steps():
+        if progress.step == 8:
+            break
+    second = start(tmp_path / "broken", recipe, clips, precision="fp16")
+    newest = second.run.newest_step()
+    assert newest is not None and newest.step == 6
+    second.resume(newest)
+    assert [(p.loss, p.loss_scale, p.skipped) for p in second.steps()] == seen[6:]
+    for one, other in zip(networks(unbroken), networks(second), strict=True):
+        assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())

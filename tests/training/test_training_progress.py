@@ -309,3 +309,13 @@ def test_points_of_a_growing_log_stay_where_they_are(tmp_path: Path) -> None:
     after = read_status(run)
     assert after.loss_curve[: len(before.loss_curve) - 1] == before.loss_curve[:-1]
     assert after.rate_curve[: len(before.rate_curve) - 1] == before.rate_curve[:-1]
+
+
+def test_a_skipped_step_whose_loss_is_no_number_leaves_no_gap_in_what_is_told(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    log(run, (1, 0.5))
+    run.append_log({"step": 2, "loss": None, "learning_rate": 1e-4, "grad_norm": None, "seconds": 1.0, "skipped": True})
+    log(run, (3, 1.5))
+    status = read_status(run)
+    assert [(point.step, point.loss) for point in status.loss_curve] == [(1, 0.5), (3, 0.5)]
+    assert (status.step, status.loss) == (3, 0.5)

@@ -184,3 +184,12 @@ def test_times_are_told_as_people_tell_them(seconds: float, words: str) -> None:
 def test_a_process_of_few_timesteps_trains_and_is_sampled(bench) -> None:
     ready = bench.train(overrides={"diffusion.num_timesteps": "2"})
     assert ready.write_samples() is not None
+
+
+def test_a_run_in_fp16_is_planned_timed_drawn_from_and_resumed_as_one(bench) -> None:
+    ready = bench.train(overrides={"train.precision": "fp16"}, up_to=3)
+    assert "arithmetic: fp16 (as asked)" in bench.last_words
+    assert ready.write_samples().is_file()
+    assert bench.train(recipe=None).training.scaler.is_enabled()
+    with pytest.raises(RunError, match=r"train\.precision is fp16 in the run and bf16 now"):
+        bench.open(overrides={"train.precision": "bf16"})
