@@ -131,7 +131,8 @@ def _resume_command(request: "TrainRequest") -> str:
 
 def _note(progress: "Progress", global_batch: int) -> str:
     rate = progress.step_rate * global_batch
-    return f"loss {progress.smooth_loss:.4f}, {rate:.3g} clips/s"
+    skipped = f", skipped: fp16 overflowed, loss scale now {progress.loss_scale:g}" if progress.skipped else ""
+    return f"loss {progress.smooth_loss:.4f}, {rate:.3g} clips/s{skipped}"
 
 
 def _example(ready: "ReadyRun") -> str:

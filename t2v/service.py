@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import t2v
-from t2v.checkpoint import Checkpoint, box_path, load_checkpoint
+from t2v.checkpoint import Checkpoint, Header, box_path, load_checkpoint
 from t2v.config import GenerationSettings
 from t2v.data.video_files import check_ending, write_clip
 from t2v.data.words import words_of
@@ -312,11 +312,11 @@ def _in_memory(steps: Iterator[SamplingStep], used: GenerationSettings) -> Itera
 def check_guide(guide: Checkpoint, checkpoint: Checkpoint) -> None:
     """Raise GenerationError unless one model can guide the other: both must hear and say the same things."""
     ours, theirs = checkpoint.header, guide.header
-    if theirs.recipe.diffusion != ours.recipe.diffusion:
+    if _process(theirs) != _process(ours):
         what = "another diffusion process"
     elif theirs.recipe.data.channels != ours.recipe.data.channels:
         what = f"{theirs.recipe.data.channels} channels"
-    elif (theirs.cond_dim, theirs.encoder_sha256) != (ours.cond_dim, ours.encoder_sha256):
+    elif _heard(theirs) != _heard(ours):
         what = "another text encoder" if theirs.cond_dim else "no captions"
     else:
         return
@@ -324,6 +324,19 @@ def check_guide(guide: Checkpoint, checkpoint: Checkpoint) -> None:
         f"{guide.name} was trained with {what} and cannot guide {checkpoint.name}; take an earlier step of the same "
         "run, or a smaller model trained on the same clips"
     )
+
+
+def _process(header: Header) -> dict[str, object]:
+    """What a network's answers mean; how its loss was weighed is its own affair."""
+    return header.recipe.diffusion.model_dump(
+        exclude={"loss", "bound_weight", "weighting", "weighting_gamma", "timesteps"}
+    )
+
+
+def _heard(header: Header) -> tuple[object, ...]:
+    """What its text vectors depend on."""
+    text = header.recipe.text
+    return (header.cond_dim, header.encoder_sha256, text.pooling, text.encoder_precision) if header.cond_dim else ()
 
 
 def check_target(path: Path, *, fps: float | None = None) -> None:

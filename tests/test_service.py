@@ -277,6 +277,7 @@ def test_a_guide_changes_the_clip_and_is_named_in_the_file(make_checkpoint):
     [
         ({"recipe": {"diffusion": {"prediction": "v"}}}, "another diffusion process"),
         ({"recipe": {"data": {"channels": 1}}}, "1 channels"),
+        ({"recipe": {"diffusion": {"log_snr_shift": -1}}}, "another diffusion process"),
         ({"cond_dim": 6}, "another text encoder"),
     ],
 )

@@ -14,7 +14,7 @@ from t2v.page.shelf import KeptClip, Shelf
 from t2v.service import GenerationService
 
 # A browser needs no more, and every moment told costs the machine that draws.
-PROGRESS_EVERY_S = 0.25
+PROGRESS_EVERY_S = 0.5
 PREVIEW_EVERY_S = 1.0
 
 

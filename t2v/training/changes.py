@@ -79,11 +79,10 @@ def pace(plan: Plan, step: int, seconds: float) -> float:
 def check_parent(parent: Checkpoint, recipe: Recipe, captions: RunCaptions) -> None:
     """Raise RunError where a run of this recipe and these captions cannot start from the parent's weights."""
     header = parent.header
-    same = header.recipe.model == recipe.model and header.recipe.data.channels == recipe.data.channels
-    if not same:
+    if _network(header.recipe) != _network(recipe):
         raise RunError(
-            f"{parent.path} has another network than the settings ask for; leave --recipe and --set model.* out and "
-            "its own are taken"
+            f"{parent.path} has another network than the settings ask for; leave --recipe, --set model.* and --set "
+            "diffusion.variance out and its own are taken"
         )
     if header.cond_dim != captions.cond_dim:
         learned, given = (f"text of width {d}" if d else "no text" for d in (header.cond_dim, captions.cond_dim))
@@ -93,3 +92,14 @@ def check_parent(parent: Checkpoint, recipe: Recipe, captions: RunCaptions) -> N
         )
     if header.encoder_sha256 not in (None, captions.encoder_sha256):
         raise RunError(f"{parent.path} was trained with another text encoder; set text.encoder to that one")
+    text, asked = header.recipe.text, recipe.text
+    if header.cond_dim and (text.pooling, text.encoder_precision) != (asked.pooling, asked.encoder_precision):
+        raise RunError(
+            f"{parent.path} was trained with text.pooling={text.pooling} and text.encoder_precision="
+            f"{text.encoder_precision}; leave --set text.* out and they are taken"
+        )
+
+
+def _network(recipe: Recipe) -> tuple[object, ...]:
+    """What the shapes of the weights depend on, beside the text."""
+    return recipe.model, recipe.data.channels, recipe.diffusion.learns_variance

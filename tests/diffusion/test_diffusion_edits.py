@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from t2v.diffusion.edits import invert, keeping, mix, slerp, vary
+from t2v.diffusion.edits import interpolate, invert, keeping, mix, slerp, vary
 from t2v.diffusion.gaussian import GaussianDiffusion
 from t2v.diffusion.samplers import SAMPLERS
 from t2v.diffusion.schedule import CLEAN, make_schedule
@@ -199,6 +199,45 @@ def test_inverting_listens_to_the_options_of_an_answer():
     assert [t[0] for t, _ in heard] == [told[0], *told[:3]]
     assert all(given is text for _, given in heard)
     assert all(step.x0.equal(torch.ones(SHAPE).double()) for step in steps)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_interpolation_ends_at_either_clip_as_its_inversion_comes_back(place, gaussian_clips):
+    diffusion = GaussianDiffusion(schedule=space(make_schedule("linear", 1000), "trailing", 200), prediction="v")
+    network, clips = (
+        gaussian_clips.network(diffusion),
+        [gaussian_clips.mean + gaussian_clips.std * normal(s) for s in (0, 1)],
+    )
+    *_, last = interpolate(diffusion, network, *clips, weight=float(place), keep_in_range=unbounded)
+    assert (last.x_t - clips[place]).abs().max() < 0.08 < (last.x_t - clips[1 - place]).abs().mean()
+
+
+def test_halfway_between_two_clips_stands_one_that_is_as_lively_as_they(gaussian_clips):
+    """Where the mean of both pixel by pixel has only 1 / sqrt(2) of their spread."""
+    diffusion = GaussianDiffusion(schedule=space(make_schedule("linear", 1000), "trailing", 100), prediction="v")
+    clips = [gaussian_clips.mean + gaussian_clips.std * normal(seed) for seed in (0, 1)]
+    network = gaussian_clips.network(diffusion)
+    *_, last = interpolate(diffusion, network, *clips, weight=0.5, keep_in_range=unbounded)
+    both = torch.stack(clips).mean(0)
+    assert torch.corrcoef(torch.stack((last.x_t.flatten(), both.flatten())))[0, 1] > 0.99
+    assert last.x_t.std().item() == pytest.approx(gaussian_clips.std, rel=0.08)
+    assert both.std().item() < 0.8 * gaussian_clips.std
+
+
+def test_an_interpolation_walks_down_from_between_the_noises_of_both_clips():
+    diffusion, heard, text = diffusion_of(5), [], {"is_null": torch.tensor([False, False])}
+
+    def network(x_t, t, given):
+        heard.append((x_t, t[0].item(), given))
+        return 0.5 * x_t
+
+    steps = list(interpolate(diffusion, network, normal(), normal(1), weight=0.25, text=text))
+    tops = [list(invert(diffusion, network, normal(seed), text=text))[-1].x_t for seed in (0, 1)]
+    told = diffusion.schedule.told.tolist()
+    assert heard[10][0].equal(slerp(*tops, 0.25))
+    assert [t for _, t, _ in heard[10:15]] == told[::-1]
+    assert all(given is text for *_, given in heard)
+    assert [(step.index, step.t, step.num_steps) for step in steps] == [(i, 4 - i, 5) for i in range(5)]
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 0.5, 1.0])

@@ -1,6 +1,7 @@
 """A real page, served on loopback in this process with a minute model and a fake text encoder."""
 
 import gc
+import os
 import shutil
 import tempfile
 import threading
@@ -16,6 +17,11 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 
 WORDS = ("fireworks", "at", "night", "green", "slow")
+
+# Each worker of pytest-xdist looks for ports of its own. Gradio reads this when it is imported; two that try the same
+# port both get one in the end, but not before the server's thread has died of it.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+os.environ.setdefault("GRADIO_SERVER_PORT", str(7860 + 100 * WORKER))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

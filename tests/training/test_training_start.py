@@ -48,10 +48,11 @@ def test_a_run_can_start_fresh_from_its_own_weights(bench) -> None:
     assert bench.same(ready.training.network.state_dict(), learned)
 
 
-def test_init_from_another_network_is_refused_before_anything_is_made(bench) -> None:
+@pytest.mark.parametrize("other", [{"model.dim": "8"}, {"diffusion.variance": "learned"}])
+def test_init_from_another_network_is_refused_before_anything_is_made(bench, other) -> None:
     bench.put("finished")
     with pytest.raises(RunError, match=r"another network .*leave --recipe"):
-        bench.open(init_from=bench.out, out=bench.folder / "child", overrides={"model.dim": "8"})
+        bench.open(init_from=bench.out, out=bench.folder / "child", overrides=other)
     assert not (bench.folder / "child").exists()
 
 
@@ -73,6 +74,15 @@ def test_init_from_a_model_without_text_is_refused_for_clips_with_captions(bench
     with pytest.raises(RunError, match="trained with no text and these clips come with text of width 6"):
         bench.open(init_from=bench.out, out=bench.folder / "new")
     assert not (bench.folder / "new").exists()
+
+
+def test_init_from_keeps_to_how_its_text_was_read(bench, fake_encoder) -> None:
+    for path in bench.clips.glob("*.gif"):
+        path.with_suffix(".txt").write_text("a thing")
+    bench.train()
+    with pytest.raises(RunError, match=r"text\.pooling=mean and text\.encoder_precision=fp32; leave --set text"):
+        bench.open(init_from=bench.out, out=bench.folder / "new", overrides={"text.pooling": "first"})
+    bench.open(recipe=None, init_from=bench.out, out=bench.folder / "new")
 
 
 def test_steps_and_a_budget_together_are_refused(bench) -> None:
