@@ -9,6 +9,8 @@ import pytest
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import load_recipe
 from t2v.errors import RunError
+from t2v.runtime import Precision
+from t2v.training.choose import Cost
 from t2v.training.plan import load_plan
 
 
@@ -146,12 +148,14 @@ def test_a_plan_that_cannot_be_read_says_so(bench) -> None:
         bench.open()
 
 
-def test_a_budget_fits_the_steps_of_a_named_recipe_and_resumes(bench) -> None:
-    plan = bench.open(budget_s=4.0).training.plan
-    assert plan.num_steps > 4
+def test_a_budget_fits_the_steps_of_a_named_recipe_and_resumes(bench, monkeypatch) -> None:
+    cost = Cost(seconds_per_step=0.2, seconds_per_sheet=0.5, clips_per_step=2, precision=Precision("fp32", "as asked"))
+    monkeypatch.setattr("t2v.training.start.measure_cost", lambda recipe, **options: cost)
+    plan = bench.open(budget_s=60.0).training.plan
+    assert 200 < plan.num_steps < 300
     foretold = plan.seconds_left(0, seconds_per_step=plan.seconds_per_step)
-    assert 0.7 * 4.0 < foretold < 1.3 * 4.0
-    assert bench.open(budget_s=4.0).training.plan == plan  # the same command again just resumes
+    assert 0.9 * 60 < foretold < 1.1 * 60
+    assert bench.open(budget_s=60.0).training.plan == plan  # the same command again just resumes
     assert "extended" not in bench.last_words
 
 
