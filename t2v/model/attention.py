@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from t2v.model.positions import FramePositions, rotate
 
 SPATIAL_DIM_HEAD = 32
+# A CPU works piece by piece, each of about so many queries' features: what the cache holds need not go through memory.
+PIECE = 2**19
 
 
 class PreNormResidual(nn.Module):
@@ -38,15 +40,39 @@ class TemporalAttention(nn.Module):
 
     def forward(self, x: Tensor, positions: FramePositions) -> Tensor:
         """x: b f h w c. Returns b f h w c."""
-        # The copy that brings frames together is made here, where a pixel has c features and not 3 * heads * dim_head.
-        pixels = rearrange(x, "b f h w c -> b (h w) f c")
-        q, k, v = rearrange(self.to_qkv(pixels), "b n f (s m d) -> s b n m f d", s=3, m=self.heads)
-        q = rotate(q, positions.rotation * self.scale)
-        k = rotate(k, positions.rotation)
+        to_q, to_k, to_v = self.to_qkv.weight.chunk(3)
+        to_q, to_k = (self._turned(weight, positions.rotation) for weight in (to_q * self.scale, to_k))
+        if _fits_at_once(x):
+            out = self._attend(rearrange(x, "b f h w c -> f (b h w) c"), to_q, to_k, to_v, positions.bias)
+            return rearrange(out, "f (b h w) c -> b f h w c", b=len(x), h=x.shape[2])
+        size = max(1, PIECE // (x.shape[1] * len(to_v)))
+        clips = [
+            torch.cat([self._attend(pixels, to_q, to_k, to_v, bias) for pixels in clip.split(size, dim=1)], dim=1)
+            for clip, bias in zip(x.flatten(2, 3), positions.bias[:, None].expand(len(x), *[-1] * 5), strict=True)
+        ]
+        return torch.stack(clips).view(x.shape)
+
+    def _turned(self, weight: Tensor, rotation: Tensor) -> Tensor:
+        """A projection followed by the turn of each frame, as one projection a frame: (m d) c to f c (m d).
+
+        The turn is linear, and there are fewer weights than there are pixels to turn.
+        """
+        weight = rearrange(weight, "(m d) c -> c m d", m=self.heads).contiguous()
+        return rotate(weight, rotation[:, None, None]).flatten(2)
+
+    def _attend(self, x: Tensor, to_q: Tensor, to_k: Tensor, to_v: Tensor, bias: Tensor) -> Tensor:
+        """x: f n c, frames in front so that none of what follows is copied. Returns f n c."""
+        q, k, v = (
+            rearrange(each, "f n (m d) -> f (n m) d", m=self.heads)
+            for each in (torch.bmm(x, to_q.to(x.dtype)), torch.bmm(x, to_k.to(x.dtype)), F.linear(x, to_v))
+        )
         # Plain products: fused attention kernels are slow on thousands of sequences of ten frames.
-        weights = softmax(q @ k.transpose(-1, -2) + positions.bias, dim=-1)
-        x_out: Tensor = self.to_out(rearrange(weights.to(v.dtype) @ v, "b n m f d -> b n f (m d)"))
-        return rearrange(x_out, "b (h w) f c -> b f h w c", h=x.shape[2])
+        logits = torch.bmm(q.transpose(0, 1), k.permute(1, 2, 0))
+        logits = rearrange(logits, "(b n m) f g -> b n m f g", b=len(bias), m=self.heads) + bias
+        weights = softmax(logits, dim=-1).to(v.dtype).flatten(0, 2)
+        out = rearrange(torch.bmm(weights, v.transpose(0, 1)), "(n m) f d -> f n (m d)", m=self.heads)
+        attended: Tensor = self.to_out(out)
+        return attended
 
 
 class SpatialAttention(nn.Module):
@@ -62,7 +88,8 @@ class SpatialAttention(nn.Module):
         """x: b f h w c. Returns b f h w c."""
         q, k, v = rearrange(self.to_qkv(x), "b f h w (s m d) -> s (b f) m (h w) d", s=3, m=self.heads)
         out = F.scaled_dot_product_attention(q, k, v)
-        return _to_frames(self.to_out(rearrange(out, "bf m n d -> bf n (m d)")), x)
+        attended: Tensor = self.to_out(rearrange(out, "bf m n d -> bf n (m d)"))
+        return attended.view(x.shape)
 
 
 class SpatialLinearAttention(nn.Module):
@@ -80,10 +107,23 @@ class SpatialLinearAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: b f h w c. Returns b f h w c."""
-        q, k, v = rearrange(self.to_qkv(x), "b f h w (s m d) -> s (b f) m (h w) d", s=3, m=self.heads)
-        context = softmax(k, dim=-2).transpose(-1, -2).to(v.dtype) @ v
-        out = softmax(q, dim=-1).to(v.dtype) @ (context * self.scale)
-        return _to_frames(self.to_out(rearrange(out, "bf m n d -> bf n (m d)")), x)
+        frames = rearrange(x, "b f h w c -> (b f) (h w) c")
+        size = len(frames) if _fits_at_once(x) else max(1, PIECE // (frames.shape[1] * self.to_out.in_features))
+        return torch.cat([self._attend(piece) for piece in frames.split(size)]).view(x.shape)
+
+    def _attend(self, x: Tensor) -> Tensor:
+        """x: n p c, the pixels of some frames. Returns n p c."""
+        to_q, to_k, to_v = self.to_qkv.weight.chunk(3)
+        q = softmax(F.linear(x, to_q).unflatten(-1, (self.heads, -1)), dim=-1).flatten(-2)
+        # Keys and values stand pixels last, in which order the sums over pixels read them.
+        k, v = (
+            torch.bmm(weight.expand(len(x), -1, -1), x.transpose(1, 2)).unflatten(1, (self.heads, -1))
+            for weight in (to_k, to_v)
+        )
+        context = self.scale * softmax(k, dim=-1).to(v.dtype) @ v.transpose(-1, -2)
+        # Both products that follow are linear; joined first they are small, and the clip is read once.
+        joined = context @ rearrange(self.to_out.weight, "c (m d) -> m d c", m=self.heads).to(context.dtype)
+        return torch.baddbmm(self.to_out.bias.to(context.dtype), q.to(context.dtype), joined.flatten(1, 2))
 
 
 def softmax(logits: Tensor, *, dim: int) -> Tensor:
@@ -91,6 +131,6 @@ def softmax(logits: Tensor, *, dim: int) -> Tensor:
     return logits.softmax(dim, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
-def _to_frames(pixels: Tensor, like: Tensor) -> Tensor:
-    """(b f) (h w) c to b f h w c."""
-    return pixels.view(like.shape)
+def _fits_at_once(x: Tensor) -> bool:
+    """Whether pieces would gain nothing: a GPU is best given all at once, and a compiler cuts by itself."""
+    return x.device.type != "cpu" or torch.compiler.is_compiling()

@@ -62,7 +62,7 @@ def frame_rotation(frequencies: Tensor, num_frames: int) -> Tensor:
 def rotate(features: Tensor, rotation: Tensor) -> Tensor:
     """Turn neighbouring pairs of features as the points of a plane. Su et al. 2021, eq. 34.
 
-    features: ... f d, last stride 1; rotation: f d/2, complex. Returns ... f d, real, at least float32.
+    features: ... d, last stride 1; rotation: ... d/2, complex; both broadcast. Returns ... d, real, at least float32.
     """
     # One complex product instead of the library's rotate-half: a tenth of the time on a CPU.
     pairs = rearrange(features.to(rotation.real.dtype), "... (p two) -> ... p two", two=2)
