@@ -18,6 +18,7 @@ from t2v.cli.page import app as page
 from t2v.cli.train import train
 from t2v.cli.worlds import worlds
 from t2v.errors import T2VError
+from t2v.memory import keep_freed_memory
 
 app = typer.Typer(
     name="t2v",
@@ -55,9 +56,7 @@ def _options(
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 an error that the person can mend, 2 wrong usage."""
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
-    # Read when torch is imported. By default its threads wait by spinning: with one core busy elsewhere, a clip of 3
-    # seconds then takes minutes.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    set_up_process()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a prompt must not fail on what a terminal cannot show
@@ -70,6 +69,13 @@ def main() -> None:
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def set_up_process() -> None:
+    """What has to be chosen before torch is loaded, where the environment has not chosen already."""
+    # By default torch's threads wait by spinning: with one core busy elsewhere, a clip of 3 seconds then takes minutes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
 
 
 def _one_line(error: Exception) -> str:
