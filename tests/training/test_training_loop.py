@@ -227,7 +227,7 @@ def test_activations_computed_again_and_averages_in_the_cpus_memory_train_the_sa
     saving = start(tmp_path / "saving", recipe, clips)
     calls: list[Training] = []
     for training in (usual, saving):
-        training.network.mid_block1.register_forward_hook(lambda *given, caller=training: calls.append(caller))
+        training.network.mid_block1.register_forward_pre_hook(lambda *given, caller=training: calls.append(caller))
     for one, other in zip(usual.steps(), saving.steps(), strict=True):
         assert (one.loss, one.grad_norm) == (other.loss, other.grad_norm)
     assert (calls.count(usual), calls.count(saving)) == (3, 6)
