@@ -97,16 +97,16 @@ class ModelSettings(Settings):
     spatial_attn: tuple[SpatialAttentionName, ...] = Field(
         ("linear",),
         min_length=1,
-        description="how pixels attend to those of their frame, for all levels or one word a level: linear costs as "
-        "many pixels as there are, full their square; the middle is always full",
+        description="how pixels attend within their frame, for all levels or one word a level: linear costs as their "
+        "number, full as its square; the middle is always full",
     )
     temporal_attn: tuple[bool, ...] = Field(
         (True,),
         min_length=1,
-        description="whether pixels attend to other frames, for all levels or one a level; the middle always does",
+        description="whether frames attend to each other, for all levels or one a level; in the middle they always do",
     )
     zero_init: bool = Field(
-        False, description="start as if without blocks and attentions, and with an answer of 0; they grow in"
+        False, description="start with blocks and attentions that change nothing, and with an answer of 0"
     )
     patch: Literal[1, 2, 4] = Field(1, description="side of the pixel squares folded into channels before the network")
 
@@ -213,10 +213,10 @@ class TrainSettings(Settings):
         (), description="further averages to keep, each saved as ema-DECAY.safetensors beside the one of ema_decay"
     )
     ema_device: AverageDeviceName = Field(
-        "same", description="where averages are kept: beside the weights, or in the cpu's memory to leave a GPU's free"
+        "same", description="where averages are kept: same as the weights, or cpu, which spares a GPU a copy of them"
     )
     checkpoint_activations: bool = Field(
-        False, description="keep few activations and compute the others anew for the gradients: less memory, more time"
+        False, description="keep few activations and compute the others again for the gradients: less memory, more time"
     )
     precision: PrecisionName = Field(
         "auto", description="arithmetic of the network; auto measures this machine; fp16 scales its losses"

@@ -32,9 +32,9 @@ class Unet3D(nn.Module):
 
     dim: even. attn_dim_head: even; heads of the spatial attentions are always 32 wide.
     blocks, attn_heads, spatial_attn, temporal_attn: one value for all levels, or one a level, which holds on the way
-        down and up. The middle has the heads of the last level and always attends both ways. What stands at the
-        first level's size before it, an attention over frames, is left out with that level's.
-    zero_init: start every block and attention as a plain way past, and the output at 0 (see _start_at_zero).
+        down and up. The attention over frames before the first level goes with that level's. The middle has the heads
+        of the last level and always attends, fully and over frames.
+    zero_init: blocks and attentions start without any effect and the output at 0, see _start_at_zero.
     cond_dim: width of the text's pooled vector; None builds an unconditional network.
     out_dim: channels of the output (default: channels). init_dim: channels after the first convolution (default: dim).
     patch: side of the pixel squares that are folded into channels first and unfolded last, without loss.
@@ -84,24 +84,20 @@ class Unet3D(nn.Module):
         spatial_by = _each_level("spatial_attn", spatial_attn, num_levels)
         attends_in_time = _each_level("temporal_attn", temporal_attn, num_levels)
 
-        def spatial(width: int, level: int) -> PreNormResidual | None:
-            return _spatial_attention(spatial_by[level], width, heads=heads[level])
-
         def temporal(width: int, level: int) -> PreNormResidual:
             return PreNormResidual(width, TemporalAttention(width, heads=heads[level], dim_head=attn_dim_head))
 
         def build(level: int, width: int, width_out: int) -> Level:
-            attention = spatial(width_out, level)
-            widths_in = [width] + [width_out] * (num_blocks[level] - 1)
+            widths_in = [width, *[width_out] * (num_blocks[level] - 1)]
             return Level(
-                [ResnetBlock(width_in, width_out, embedding_dim=embedding_dim) for width_in in widths_in],
-                spatial=attention,
+                spatial=_spatial_attention(spatial_by[level], width_out, heads=heads[level]),
+                blocks=[ResnetBlock(width_in, width_out, embedding_dim=embedding_dim) for width_in in widths_in],
                 temporal=temporal(width_out, level) if attends_in_time[level] else None,
             )
 
         self.register_buffer("frequencies", rotary_frequencies(attn_dim_head), persistent=False)
-        # One bias for all, as in the original: head k of every level reads its column k, and a level with fewer heads
-        # the first columns.
+        # Shared by all, as in the original, where head k of every level reads column k; so a level of fewer heads
+        # reads the first columns. A bias for each number of heads would part levels that now learn it together.
         self.relative_bias = RelativePositionBias(max(heads))
         self.time_mlp = nn.Sequential(nn.Linear(dim, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim))
         if cond_dim is not None:
@@ -154,7 +150,7 @@ class Unet3D(nn.Module):
         positions = all_frames if focus_present_mask is None else all_frames.focus_present(focus_present_mask)
         positions_at = [positions.of_heads(heads) for heads in self.heads]
 
-        run = _run_again if self.checkpoint_activations and torch.is_grad_enabled() else _run
+        run = _run_again if self.checkpoint_activations else _run
         x = rearrange(x, "b c f (h p) (w q) -> b f h w (c p q)", p=self.patch, q=self.patch)
         x = self.init_conv(x)
         if self.init_temporal is not None:
@@ -230,7 +226,7 @@ class Level(nn.Module):
     """What happens at one resolution of the U-Net, on its way down or up."""
 
     def __init__(
-        self, blocks: Sequence[ResnetBlock], *, spatial: PreNormResidual | None, temporal: PreNormResidual | None
+        self, *, blocks: Sequence[ResnetBlock], spatial: PreNormResidual | None, temporal: PreNormResidual | None
     ) -> None:
         super().__init__()
         self.block_names = [f"block{number}" for number in range(1, len(blocks) + 1)]

@@ -200,7 +200,7 @@ def test_started_at_zero_every_weight_learns_after_a_few_steps():
         for _ in range(4):
             optimizer.zero_grad()
             (network(x, t, text) - x).square().mean().backward()
-            assert torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0).isfinite()
+            assert torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0) < 10
             optimizer.step()
         for name, tensor in network.named_parameters():
             assert not torch.equal(tensor, before[name]), name
