@@ -9,13 +9,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from t2v.errors import SettingsError
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 MAX_SEED = 2**53 - 1  # exact in JSON and in JavaScript, so that a page never rounds a seed
 
+SpatialAttentionName = Literal["linear", "full", "none"]
 ScheduleName = Literal["cosine", "cosine_0.999", "linear", "linspace", "scaled_linear", "sigmoid"]
 TellingName = Literal["index", "thousand", "fraction"]
 PredictionName = Literal["eps", "v", "x0", "previous"]
@@ -31,6 +32,7 @@ ThresholdName = Literal["static", "dynamic", "none"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 OptimizerName = Literal["adamw", "adamw8bit"]
 DecayName = Literal["constant", "cosine", "linear"]
+AverageDeviceName = Literal["same", "cpu"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 FitName = Literal["crop", "pad"]
 PoolingName = Literal["mean", "first"]
@@ -83,12 +85,56 @@ class ModelSettings(Settings):
     dim_mults: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
         (1, 2, 4, 8), min_length=1, description="channels of each level, times dim"
     )
-    attn_heads: int = Field(8, ge=1, le=64, description="attention heads")
+    blocks: tuple[Annotated[int, Field(ge=1, le=8)], ...] = Field(
+        (2,), min_length=1, description="residual blocks of a level on each way, for all levels or one number a level"
+    )
+    attn_heads: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
+        (8,), min_length=1, description="attention heads, for all levels or one number a level"
+    )
     attn_dim_head: int = Field(32, ge=4, le=256, multiple_of=2, description="channels of a temporal attention head")
     init_dim: int | None = Field(None, ge=4, description="channels after the first convolution (default: dim)")
     init_kernel_size: int = Field(7, ge=1, le=15, description="kernel of the first convolution, odd")
-    use_sparse_linear_attn: bool = Field(True, description="spatial linear attention at every level")
+    spatial_attn: tuple[SpatialAttentionName, ...] = Field(
+        ("linear",),
+        min_length=1,
+        description="how pixels attend within their frame, for all levels or one word a level: linear costs as their "
+        "number, full as its square; the middle is always full",
+    )
+    temporal_attn: tuple[bool, ...] = Field(
+        (True,),
+        min_length=1,
+        description="whether frames attend to each other, for all levels or one a level; in the middle they always do",
+    )
+    zero_init: bool = Field(
+        False, description="start with blocks and attentions that change nothing, and with an answer of 0"
+    )
     patch: Literal[1, 2, 4] = Field(1, description="side of the pixel squares folded into channels before the network")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old(cls, given: Any) -> Any:
+        """Recipes and checkpoints from before spatial_attn say use_sparse_linear_attn, true or false for all levels."""
+        if not isinstance(given, Mapping) or "use_sparse_linear_attn" not in given:
+            return given
+        old = given["use_sparse_linear_attn"]
+        if "spatial_attn" in given or not isinstance(old, bool):
+            raise ValueError(f"use_sparse_linear_attn = {old} is not read here; spatial_attn says how pixels attend")
+        others = {name: value for name, value in given.items() if name != "use_sparse_linear_attn"}
+        return others | {"spatial_attn": "linear" if old else "none"}
+
+    @field_validator("blocks", "attn_heads", "spatial_attn", "temporal_attn", mode="before")
+    @classmethod
+    def _read_one(cls, given: Any) -> Any:
+        return given if isinstance(given, list | tuple) else (given,)
+
+    @field_validator("blocks", "attn_heads", "spatial_attn", "temporal_attn")
+    @classmethod
+    def _check_levels(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        num_levels = len(info.data.get("dim_mults", values))
+        if len(values) not in (1, num_levels):
+            raise ValueError(f"must be one value, or {num_levels} for the levels of dim_mults, not {len(values)}")
+        # Said in one way only, equal networks have equal settings.
+        return values[:1] if len(set(values)) == 1 else values
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -165,6 +211,12 @@ class TrainSettings(Settings):
     )
     more_ema_decays: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
         (), description="further averages to keep, each saved as ema-DECAY.safetensors beside the one of ema_decay"
+    )
+    ema_device: AverageDeviceName = Field(
+        "same", description="where averages are kept: same as the weights, or cpu, which spares a GPU a copy of them"
+    )
+    checkpoint_activations: bool = Field(
+        False, description="keep few activations and compute the others again for the gradients: less memory, more time"
     )
     precision: PrecisionName = Field(
         "auto", description="arithmetic of the network; auto measures this machine; fp16 scales its losses"

@@ -113,7 +113,12 @@ def test_a_misspelled_section_is_an_error(section):
         ("text.encoder=./my encoder", "./my encoder"),
         ("data.background=#ff0000", "#ff0000"),
         ("model.dim_mults=[1, 2]", (1, 2)),
-        ("model.use_sparse_linear_attn=false", False),
+        ("model.zero_init=true", True),
+        ("model.blocks=3", (3,)),
+        ("model.spatial_attn=none", ("none",)),
+        ('model.spatial_attn=["none", "none", "linear", "full"]', ("none", "none", "linear", "full")),
+        ("model.temporal_attn=[false, false, true, true]", (False, False, True, True)),
+        ("model.attn_heads=[8, 8, 8, 8]", (8,)),
         ('prompts=["a cat", "a dog"]', ("a cat", "a dog")),
         ("about=a try", "a try"),
     ],
@@ -144,12 +149,30 @@ def test_an_override_leaves_its_neighbours_and_its_source_alone():
         ("train.optimizer=sgd", ["train.optimizer", "'adamw' or 'adamw8bit'", "'sgd'"]),
         ("model.init_kernel_size=4", ["init_kernel_size", "odd", "4"]),
         ("model.dim_mults=[]", ["model.dim_mults", "at least 1"]),
+        ("model.blocks=0", ["model.blocks", "greater than or equal to 1", "not 0"]),
+        ("model.blocks=[1, 2]", ["model.blocks", "one value, or 4 for the levels of dim_mults, not 2"]),
+        ("model.attn_heads=many", ["model.attn_heads", "integer", "'many'"]),
+        ("model.spatial_attn=sparse", ["model.spatial_attn", "'linear', 'full' or 'none'", "'sparse'"]),
+        ("model.temporal_attn=[]", ["model.temporal_attn", "at least 1"]),
     ],
 )
 def test_a_wrong_value_is_named_with_what_would_work(override, words):
     dotted, _, text = override.partition("=")
     message = said({}, {dotted: text})
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(("old", "now"), [(True, "linear"), (False, "none")])
+def test_recipes_from_before_spatial_attn_are_read(old, now):
+    assert recipe_from_mapping({"model": {"use_sparse_linear_attn": old}}).model.spatial_attn == (now,)
+
+
+def test_two_words_for_one_setting_are_refused():
+    message = said({"model": {"use_sparse_linear_attn": True, "spatial_attn": "none"}})
+    assert message == (
+        "recipe: model: use_sparse_linear_attn = True is not read here; spatial_attn says how pixels attend"
+    )
+    assert "did you mean 'model.spatial_attn'?" in said({}, {"model.use_sparse_linear_attn": "false"})
 
 
 def test_the_source_of_a_wrong_value_is_named():

@@ -152,7 +152,7 @@ def _settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "attn_dim_head": qkv_dim // (3 * heads),
         "init_dim": init_dim,
         "init_kernel_size": kernel_size,
-        "use_sparse_linear_attn": "downs.0.2.fn.fn.to_qkv.weight" in state,
+        "spatial_attn": "linear" if "downs.0.2.fn.fn.to_qkv.weight" in state else "none",
     }
 
 

@@ -30,6 +30,10 @@ class FramePositions(NamedTuple):
         hidden = mask[:, None, None, None, None] & others
         return self._replace(bias=torch.where(hidden, -math.inf, self.bias))
 
+    def of_heads(self, heads: int) -> "FramePositions":
+        """What an attention of so many heads, at most those of the bias, needs of it: the first."""
+        return self._replace(bias=self.bias[:, :, :heads])
+
 
 def sinusoidal(t: Tensor, *, dim: int, dtype: torch.dtype) -> Tensor:
     """Sines and cosines of the timestep at dim / 2 frequencies from 1 down to 1/10000.

@@ -1,11 +1,13 @@
 """The network: a U-Net over frames, with attention between the frames of a clip."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from t2v.model.attention import PreNormResidual, SpatialAttention, SpatialLinearAttention, TemporalAttention
 from t2v.model.blocks import FrameConv, FrameUpsample, ResnetBlock, frame_downsample
@@ -17,6 +19,11 @@ from t2v.model.positions import (
     sinusoidal,
 )
 
+Value = TypeVar("Value", int, str)
+Run = Callable[..., Tensor]  # calls a part of the network with what it is given
+
+# How the pixels of a level attend to those of their frame; beside these there is "none".
+SPATIAL: dict[str, Callable[..., nn.Module]] = {"linear": SpatialLinearAttention, "full": SpatialAttention}
 STD_FLOOR = 0.1  # of the typical spread: features that hardly vary among the captions are not blown up into noise
 
 
@@ -24,11 +31,16 @@ class Unet3D(nn.Module):
     """Ho et al. 2022 (Video Diffusion Models), as lucidrains/video-diffusion-pytorch 0.7 builds it.
 
     dim: even. attn_dim_head: even; heads of the spatial attentions are always 32 wide.
+    blocks, attn_heads, spatial_attn, temporal_attn: one value for all levels, or one a level, which holds on the way
+        down and up. The attention over frames before the first level goes with that level's. The middle has the heads
+        of the last level and always attends, fully and over frames.
+    zero_init: blocks and attentions start without any effect and the output at 0, see _start_at_zero.
     cond_dim: width of the text's pooled vector; None builds an unconditional network.
     out_dim: channels of the output (default: channels). init_dim: channels after the first convolution (default: dim).
     patch: side of the pixel squares that are folded into channels first and unfolded last, without loss.
     """
 
+    checkpoint_activations = False  # for training: compute the insides of blocks and attentions again for gradients
     frequencies: Tensor
     text_mean: Tensor
     text_std: Tensor
@@ -41,11 +53,14 @@ class Unet3D(nn.Module):
         out_dim: int | None = None,
         dim_mults: Sequence[int] = (1, 2, 4, 8),
         channels: int = 3,
-        attn_heads: int = 8,
+        blocks: int | Sequence[int] = 2,
+        attn_heads: int | Sequence[int] = 8,
         attn_dim_head: int = 32,
         init_dim: int | None = None,
         init_kernel_size: int = 7,
-        use_sparse_linear_attn: bool = True,
+        spatial_attn: str | Sequence[str] = "linear",
+        temporal_attn: bool | Sequence[bool] = True,
+        zero_init: bool = False,
         patch: int = 1,
     ) -> None:
         super().__init__()
@@ -63,21 +78,27 @@ class Unet3D(nn.Module):
         widths = [init_dim, *(dim * mult for mult in dim_mults)]
         time_dim = 4 * dim
         embedding_dim = time_dim + (cond_dim or 0)
+        num_levels = len(dim_mults)
+        num_blocks = _each_level("blocks", blocks, num_levels)
+        self.heads = heads = _each_level("attn_heads", attn_heads, num_levels)
+        spatial_by = _each_level("spatial_attn", spatial_attn, num_levels)
+        attends_in_time = _each_level("temporal_attn", temporal_attn, num_levels)
 
-        def temporal(width: int) -> PreNormResidual:
-            return PreNormResidual(width, TemporalAttention(width, heads=attn_heads, dim_head=attn_dim_head))
+        def temporal(width: int, level: int) -> PreNormResidual:
+            return PreNormResidual(width, TemporalAttention(width, heads=heads[level], dim_head=attn_dim_head))
 
-        def level(width: int, width_out: int) -> Level:
-            spatial = PreNormResidual(width_out, SpatialLinearAttention(width_out, heads=attn_heads))
+        def build(level: int, width: int, width_out: int) -> Level:
+            widths_in = [width, *[width_out] * (num_blocks[level] - 1)]
             return Level(
-                block1=ResnetBlock(width, width_out, embedding_dim=embedding_dim),
-                block2=ResnetBlock(width_out, width_out, embedding_dim=embedding_dim),
-                spatial=spatial if use_sparse_linear_attn else nn.Identity(),
-                temporal=temporal(width_out),
+                spatial=_spatial_attention(spatial_by[level], width_out, heads=heads[level]),
+                blocks=[ResnetBlock(width_in, width_out, embedding_dim=embedding_dim) for width_in in widths_in],
+                temporal=temporal(width_out, level) if attends_in_time[level] else None,
             )
 
         self.register_buffer("frequencies", rotary_frequencies(attn_dim_head), persistent=False)
-        self.relative_bias = RelativePositionBias(attn_heads)
+        # Shared by all, as in the original, where head k of every level reads column k; so a level of fewer heads
+        # reads the first columns. A bias for each number of heads would part levels that now learn it together.
+        self.relative_bias = RelativePositionBias(max(heads))
         self.time_mlp = nn.Sequential(nn.Linear(dim, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim))
         if cond_dim is not None:
             self.null_text = nn.Parameter(torch.randn(cond_dim))
@@ -87,19 +108,21 @@ class Unet3D(nn.Module):
         self.init_conv = FrameConv(
             channels * patch**2, init_dim, kernel_size=init_kernel_size, padding=init_kernel_size // 2
         )
-        self.init_temporal = temporal(init_dim)
-        pairs = list(pairwise(widths))
+        self.init_temporal = temporal(init_dim, 0) if attends_in_time[0] else None
+        pairs = [(level, *pair) for level, pair in enumerate(pairwise(widths))]
         inner = widths[1:-1]
-        self.downs = nn.ModuleList(level(width, width_out) for width, width_out in pairs)
+        self.downs = nn.ModuleList(build(level, width, width_out) for level, width, width_out in pairs)
         self.downsamples = nn.ModuleList([*map(frame_downsample, inner), nn.Identity()])
         self.mid_block1 = ResnetBlock(widths[-1], widths[-1], embedding_dim=embedding_dim)
-        self.mid_spatial = PreNormResidual(widths[-1], SpatialAttention(widths[-1], heads=attn_heads))
-        self.mid_temporal = temporal(widths[-1])
+        self.mid_spatial = PreNormResidual(widths[-1], SpatialAttention(widths[-1], heads=heads[-1]))
+        self.mid_temporal = temporal(widths[-1], num_levels - 1)
         self.mid_block2 = ResnetBlock(widths[-1], widths[-1], embedding_dim=embedding_dim)
-        self.ups = nn.ModuleList(level(2 * width_out, width) for width, width_out in reversed(pairs))
+        self.ups = nn.ModuleList(build(level, 2 * width_out, width) for level, width, width_out in reversed(pairs))
         self.upsamples = nn.ModuleList([*map(FrameUpsample, reversed(inner)), nn.Identity()])
         self.final_block = ResnetBlock(2 * init_dim, dim)
         self.final_conv = nn.Linear(dim, (out_dim or channels) * patch**2)
+        if zero_init:
+            self._start_at_zero()
 
     def forward(
         self,
@@ -125,21 +148,26 @@ class Unet3D(nn.Module):
             rotation=frame_rotation(self.frequencies, num_frames), bias=self.relative_bias(num_frames)[None, None]
         )
         positions = all_frames if focus_present_mask is None else all_frames.focus_present(focus_present_mask)
+        positions_at = [positions.of_heads(heads) for heads in self.heads]
 
+        run = _run_again if self.checkpoint_activations else _run
         x = rearrange(x, "b c f (h p) (w q) -> b f h w (c p q)", p=self.patch, q=self.patch)
-        x = first = self.init_temporal(self.init_conv(x), all_frames)
+        x = self.init_conv(x)
+        if self.init_temporal is not None:
+            x = run(self.init_temporal, x, all_frames.of_heads(self.heads[0]))
+        first = x
         skips = []
-        for level, downsample in zip(self.downs, self.downsamples, strict=True):
-            x = level(x, embedding, positions)
+        for level, downsample, here in zip(self.downs, self.downsamples, positions_at, strict=True):
+            x = level(x, embedding, here, run)
             skips.append(x)
             x = downsample(x)
-        x = self.mid_block1(x, embedding)
-        x = self.mid_temporal(self.mid_spatial(x), positions)
-        x = self.mid_block2(x, embedding)
-        for level, upsample in zip(self.ups, self.upsamples, strict=True):
-            x = level(torch.cat((x, skips.pop()), dim=-1), embedding, positions)
+        x = run(self.mid_block1, x, embedding)
+        x = run(self.mid_temporal, run(self.mid_spatial, x), positions_at[-1])
+        x = run(self.mid_block2, x, embedding)
+        for level, upsample, here in zip(self.ups, self.upsamples, reversed(positions_at), strict=True):
+            x = level(torch.cat((x, skips.pop()), dim=-1), embedding, here, run)
             x = upsample(x)
-        x = self.final_conv(self.final_block(torch.cat((x, first), dim=-1)))
+        x = self.final_conv(run(self.final_block, torch.cat((x, first), dim=-1)))
         return rearrange(x, "b f h w (c p q) -> b c f (h p) (w q)", p=self.patch, q=self.patch)
 
     @torch.no_grad()
@@ -155,6 +183,19 @@ class Unet3D(nn.Module):
         std = std.clamp_min(STD_FLOOR * typical) if typical > 1e-6 else torch.ones_like(std)
         self.text_mean.copy_(pooled.mean(dim=0))
         self.text_std.copy_(std)
+
+    def _start_at_zero(self) -> None:
+        """Zero what every block, every attention and the network itself ends in: Dhariwal and Nichol 2021.
+
+        Theirs is the last convolution of a block. Here a norm follows it, whose gradient at 0 has no bound, so it is
+        the gain after that norm which is zeroed, as Goyal et al. 2017 do.
+        """
+        for module in self.modules():
+            if isinstance(module, ResnetBlock):
+                nn.init.zeros_(module.block2.gain)
+            elif isinstance(module, SpatialAttention | SpatialLinearAttention | TemporalAttention):
+                _zero(module.to_out)
+        _zero(self.final_conv)
 
     def _check(self, x: Tensor) -> None:
         _, channels, _, height, width = x.shape
@@ -184,15 +225,55 @@ class Unet3D(nn.Module):
 class Level(nn.Module):
     """What happens at one resolution of the U-Net, on its way down or up."""
 
-    def __init__(self, *, block1: ResnetBlock, block2: ResnetBlock, spatial: nn.Module, temporal: nn.Module) -> None:
+    def __init__(
+        self, *, blocks: Sequence[ResnetBlock], spatial: PreNormResidual | None, temporal: PreNormResidual | None
+    ) -> None:
         super().__init__()
-        self.block1 = block1
-        self.block2 = block2
+        self.block_names = [f"block{number}" for number in range(1, len(blocks) + 1)]
+        for name, block in zip(self.block_names, blocks, strict=True):
+            self.add_module(name, block)
         self.spatial = spatial
         self.temporal = temporal
 
-    def forward(self, x: Tensor, embedding: Tensor, positions: FramePositions) -> Tensor:
-        """x: b f h w c; embedding: b d. Returns b f h w c'."""
-        x = self.block2(self.block1(x, embedding), embedding)
-        x = self.temporal(self.spatial(x), positions)
+    def forward(self, x: Tensor, embedding: Tensor, positions: FramePositions, run: Run) -> Tensor:
+        """x: b f h w c; embedding: b d; run: what calls the parts. Returns b f h w c'."""
+        for name in self.block_names:
+            x = run(getattr(self, name), x, embedding)
+        if self.spatial is not None:
+            x = run(self.spatial, x)
+        if self.temporal is not None:
+            x = run(self.temporal, x, positions)
         return x
+
+
+def _run(part: nn.Module, *given: Any) -> Tensor:
+    out: Tensor = part(*given)
+    return out
+
+
+def _run_again(part: nn.Module, *given: Any) -> Tensor:
+    """Keep what the part was given, and run it once more when its gradients are due. Chen et al. 2016."""
+    # Nothing in the network is random, so there is no state of a generator to keep.
+    out: Tensor = checkpoint(part, *given, use_reentrant=False, preserve_rng_state=False)
+    return out
+
+
+def _each_level(name: str, given: Value | Sequence[Value], num_levels: int) -> list[Value]:
+    """One value a level from one a level, or one for all. Raises ValueError for any other number."""
+    values: list[Value] = [given] if isinstance(given, int | str) else list(given)
+    if len(values) not in (1, num_levels):
+        raise ValueError(f"{name} must be one value, or {num_levels} for the levels of dim_mults, not {len(values)}")
+    return values if len(values) == num_levels else values * num_levels
+
+
+def _spatial_attention(name: str, width: int, *, heads: int) -> PreNormResidual | None:
+    if name == "none":
+        return None
+    if name not in SPATIAL:
+        raise ValueError(f"spatial_attn must be {', '.join(SPATIAL)} or none, not {name!r}")
+    return PreNormResidual(width, SPATIAL[name](width, heads=heads))
+
+
+def _zero(projection: nn.Module) -> None:
+    for parameter in projection.parameters():
+        nn.init.zeros_(parameter)

@@ -184,6 +184,8 @@ def probe_precision(recipe: Recipe, *, cond_dim: int | None, device: torch.devic
     asked = recipe.train.precision
     if asked != "auto":
         return Precision(asked, "as asked")
+    # A network started at zero answers 0 in whatever precision.
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"zero_init": False})})
     network = fresh_network(recipe, cond_dim).to(device)
     batch = draw_batch(
         _made_up_clips(recipe, cond_dim),

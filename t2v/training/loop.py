@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 import t2v
 from t2v.checkpoint import Header, load_checkpoint, save_checkpoint
@@ -22,6 +22,7 @@ from t2v.checkpoint.tree import flatten, unflatten
 from t2v.data.words import words_of
 from t2v.diffusion.timesteps import LossSecondMoment
 from t2v.errors import RunError
+from t2v.model import Unet3D
 from t2v.runtime import autocast
 from t2v.sampling import build_diffusion
 from t2v.training.batches import Batch, TrainingClips, draw_batch
@@ -85,7 +86,7 @@ class Training:
     """
 
     def __init__(
-        self, run: RunFolder, plan: Plan, network: nn.Module, clips: TrainingClips, accelerator: Accelerator
+        self, run: RunFolder, plan: Plan, network: Unet3D, clips: TrainingClips, accelerator: Accelerator
     ) -> None:
         self.run = run
         self.plan = plan
@@ -96,10 +97,12 @@ class Training:
         settings = plan.recipe.train
         self.diffusion = build_diffusion(plan.recipe)
         network = network.to(accelerator.device).train()
+        kept_on = torch.device("cpu") if settings.ema_device == "cpu" else None
         self.ema, *self.more_ema = (
-            EMA(network, decay=decay, start=settings.ema_start, ramp=settings.ema_ramp)
+            EMA(network, decay=decay, start=settings.ema_start, ramp=settings.ema_ramp, device=kept_on)
             for decay in (settings.ema_decay, *settings.more_ema_decays)
         )
+        network.checkpoint_activations = settings.checkpoint_activations
         optimizer = build_optimizer(network.parameters(), settings)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         # Switched off it leaves losses, gradients and steps as they are.
@@ -266,7 +269,7 @@ class Training:
         network = self.accelerator.unwrap_model(self.network)
         save_checkpoint(folder.weights, network.state_dict(), header)
         for path, ema in self._averages(folder):
-            save_checkpoint(path, ema.network.state_dict(), header)
+            save_checkpoint(path, ema.kept.state_dict(), header)
         tensors, skeleton = flatten(self._inner_optimizer().state_dict())
         save_file(tensors, folder.optimizer)
         if self.loss_history is not None:
@@ -299,7 +302,7 @@ class Training:
         network = self.accelerator.unwrap_model(self.network)
         network.load_state_dict(load_checkpoint(folder.weights).weights)
         for path, ema in self._averages(folder):
-            ema.network.load_state_dict(load_checkpoint(path).weights)
+            ema.kept.load_state_dict(load_checkpoint(path).weights)
         self._inner_optimizer().load_state_dict(unflatten(load_file(folder.optimizer), state["optimizer"]))
         if self.loss_history is not None:
             self.loss_history.load_state(load_file(folder.loss_history))

@@ -15,7 +15,16 @@ from t2v.config import Recipe, Settings, validate
 from t2v.errors import RunError, SettingsError
 
 # Settings that may change within a run: the weights of a step do not depend on them.
-FREE = {"about", "prompts", "train.num_steps", "train.save_every", "train.sample_every", "train.tensorboard"}
+FREE = {
+    "about",
+    "prompts",
+    "train.num_steps",
+    "train.save_every",
+    "train.sample_every",
+    "train.tensorboard",
+    "train.ema_device",
+    "train.checkpoint_activations",
+}
 
 
 class Stretch(Settings):

@@ -28,7 +28,7 @@ dim_mults = [1]
 attn_heads = 1
 attn_dim_head = 8
 init_kernel_size = 3
-use_sparse_linear_attn = false
+spatial_attn = "none"
 [train]
 num_steps = 4
 batch_size = 1

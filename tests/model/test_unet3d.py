@@ -1,11 +1,17 @@
 """What the network promises, whatever its weights."""
 
+from typing import get_args
+
 import pytest
 import torch
+from einops import rearrange
 from torch.nn import functional as F
 
+from t2v.config import SpatialAttentionName
+from t2v.model.attention import SpatialAttention, SpatialLinearAttention, TemporalAttention
+from t2v.model.blocks import ResnetBlock
 from t2v.model.positions import RelativePositionBias, distance_bucket
-from t2v.model.unet3d import Unet3D
+from t2v.model.unet3d import SPATIAL, Unet3D
 
 COND_DIM = 6
 
@@ -83,7 +89,13 @@ def test_folding_pixels_into_channels_loses_nothing(patch):
         {"channels": 4, "patch": 2},
         {"init_dim": 12},
         {"init_kernel_size": 3},
-        {"use_sparse_linear_attn": False},
+        {"blocks": 1},
+        {"blocks": (3, 1)},
+        {"attn_heads": (1, 4)},
+        {"spatial_attn": "none"},
+        {"spatial_attn": ("linear", "full")},
+        {"temporal_attn": False},
+        {"temporal_attn": (False, True)},
         {"attn_dim_head": 40},
         {"dim_mults": (1,)},
         {"dim_mults": (2, 1, 3)},
@@ -98,6 +110,137 @@ def test_every_argument_gives_a_network(changes, num_frames):
     out = network(draw(2, channels, num_frames, 8, 16), torch.tensor([0.5, 999.0]))
     assert out.shape == (2, changes.get("out_dim", channels), num_frames, 8, 16)
     assert out.isfinite().all()
+
+
+def test_every_name_of_a_spatial_attention_has_an_entry():
+    assert {*SPATIAL, "none"} == set(get_args(SpatialAttentionName))
+
+
+def test_said_level_by_level_the_original_is_the_same_network():
+    asked = {"blocks": (2, 2), "spatial_attn": ["linear", "linear"], "temporal_attn": (True, True), "attn_heads": (2,)}
+    state, default = small(**asked).state_dict(), small().state_dict()
+    assert state.keys() == default.keys()
+    assert all(torch.equal(state[name], default[name]) for name in default)
+
+
+def test_each_level_has_what_it_was_given_on_both_ways():
+    network = small(
+        dim_mults=(1, 2, 4),
+        blocks=(1, 2, 3),
+        attn_heads=(1, 2, 4),
+        spatial_attn=("none", "linear", "full"),
+        temporal_attn=(False, True, False),
+    )
+
+    def parts(level):
+        num_blocks = sum(isinstance(part, ResnetBlock) for part in level.children())
+        spatial, temporal = (part and (type(part.fn), part.fn.heads) for part in (level.spatial, level.temporal))
+        return num_blocks, spatial, temporal
+
+    expected = [
+        (1, None, None),
+        (2, (SpatialLinearAttention, 2), (TemporalAttention, 2)),
+        (3, (SpatialAttention, 4), None),
+    ]
+    assert [parts(level) for level in network.downs] == expected
+    assert [parts(level) for level in reversed(network.ups)] == expected
+    assert network.init_temporal is None
+    assert network.mid_temporal.fn.heads == network.mid_spatial.fn.heads == 4
+
+
+def test_without_attention_over_frames_they_meet_in_the_middle_alone():
+    network, x, t = small(temporal_attn=False), draw(1, 3, 4, 8, 8), torch.tensor([300])
+    changed = x.clone()
+    changed[:, :, 3] += 1
+
+    def change_of_the_others():
+        return (network(changed, t) - network(x, t))[:, :, :3].abs().max()
+
+    assert change_of_the_others() > 1e-6
+    network.mid_temporal.fn.to_out.weight.zero_()
+    assert change_of_the_others() < 1e-12
+
+
+def test_a_level_of_fewer_heads_has_the_first_of_them():
+    wide, narrow = small(attn_heads=2), small(attn_heads=(1, 2))
+    cut = {}
+    for name, tensor in wide.state_dict().items():
+        cut[name] = tensor
+        if tensor.shape == narrow.state_dict()[name].shape:
+            continue
+        if name.endswith("to_qkv.weight"):
+            heads = rearrange(tensor, "(s m d) c -> s m d c", s=3, m=2)
+            cut[name] = rearrange(heads[:, :1], "s m d c -> (s m d) c")
+        else:
+            first, second = tensor.chunk(2, dim=1)
+            cut[name] = first.clone()
+            second.zero_()  # the second head is not heard
+    narrow.load_state_dict(cut)
+    x, t = draw(2, 3, 4, 8, 8), torch.tensor([10, 600])
+    torch.testing.assert_close(narrow(x, t), wide(x, t))
+    torch.testing.assert_close(*(net(x, t, focus_present_mask=torch.tensor([True, False])) for net in (narrow, wide)))
+
+
+def test_started_at_zero_the_answer_is_0_and_every_block_a_way_past():
+    network, x, t = small(zero_init=True), draw(2, 3, 4, 8, 8), torch.tensor([10, 600])
+    assert torch.equal(network(x, t, captions(2)), torch.zeros_like(x))
+    features = draw(2, 4, 8, 8, 16)
+    assert torch.equal(network.mid_block1(features, draw(2, 4 * 8 + COND_DIM)), features)
+    assert torch.equal(network.mid_spatial(features), features)
+    usual = small()
+    assert (usual.mid_spatial(features) - features).abs().max() > 1e-3
+
+
+def test_started_at_zero_every_weight_learns_after_a_few_steps():
+    with torch.inference_mode(False):
+        network, x, t = small(zero_init=True), draw(2, 3, 4, 8, 8), torch.tensor([10, 600])
+        text = captions(2) | {"is_null": torch.tensor([True, False])}
+        before = {name: tensor.clone() for name, tensor in network.named_parameters()}
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        for _ in range(4):
+            optimizer.zero_grad()
+            (network(x, t, text) - x).square().mean().backward()
+            assert torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0) < 10
+            optimizer.step()
+        for name, tensor in network.named_parameters():
+            assert not torch.equal(tensor, before[name]), name
+
+
+def gradients(network, x, t, text):
+    """The loss' gradients by name, and how many bytes the backward pass was left with."""
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.append(each.nbytes) or each, lambda each: each):
+        loss = network(x, t, text, focus_present_mask=torch.tensor([True, False])).square().mean()
+    loss.backward()
+    return {name: tensor.grad.clone() for name, tensor in network.named_parameters()}, sum(kept)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_activations_computed_again_give_the_same_gradients_to_the_last_bit(bf16):
+    with torch.inference_mode(False):
+        x, t, text = draw(2, 3, 4, 8, 8).float(), torch.tensor([10, 600]), captions(2)
+        network, saving = small(blocks=(2, 1)).float(), small(blocks=(2, 1)).float()
+        saving.checkpoint_activations = True
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            (grads, kept), (again, kept_then) = (gradients(net, x, t, text) for net in (network, saving))
+        assert all(torch.equal(grads[name], again[name]) for name in grads)
+        assert kept_then < kept / 5
+
+
+def test_activations_are_computed_again_for_gradients_only():
+    network, x, t = small(), draw(1, 3, 2, 8, 8), torch.tensor([300])
+    network.checkpoint_activations = True
+    calls = []
+    network.mid_block1.block1.register_forward_hook(lambda *given: calls.append(1))
+    network(x, t)
+    assert len(calls) == 1
+    with torch.inference_mode(False):
+        x, t = draw(1, 3, 2, 8, 8), torch.tensor([300])
+        network = small()
+        network.checkpoint_activations = True
+        network.mid_block1.block1.register_forward_hook(lambda *given: calls.append(1))
+        network(x, t).square().mean().backward()
+    assert len(calls) == 3
 
 
 def test_null_takes_the_place_of_a_caption():
@@ -228,3 +371,7 @@ def test_wrong_calls_say_what_would_work():
         small(cond_dim=None)(draw(1, 3, 2, 8, 8), t, captions(1))
     with pytest.raises(ValueError, match="must be even"):
         small(attn_dim_head=5)
+    with pytest.raises(ValueError, match="blocks must be one value, or 2 for the levels of dim_mults, not 3"):
+        small(blocks=(1, 2, 3))
+    with pytest.raises(ValueError, match="spatial_attn must be linear, full or none, not 'sparse'"):
+        small(spatial_attn="sparse")

@@ -33,7 +33,7 @@ def test_the_settings_are_read_off_the_shapes(state):
         "attn_dim_head": 8,
         "init_dim": 8,
         "init_kernel_size": 7,
-        "use_sparse_linear_attn": True,
+        "spatial_attn": "linear",
     }
 
 
@@ -60,7 +60,7 @@ def test_text_is_recognised_and_left_unscaled(state):
 
 def test_a_network_without_linear_attention_is_recognised(state):
     state = {name: tensor for name, tensor in state.items() if name.split(".")[2:3] != ["2"]}
-    assert not unet_weights(state).settings["use_sparse_linear_attn"]
+    assert unet_weights(state).settings["spatial_attn"] == "none"
     assert built(state)(torch.randn(1, 3, 2, 8, 8), torch.tensor([0])).isfinite().all()
 
 

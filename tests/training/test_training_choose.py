@@ -21,6 +21,7 @@ from t2v.training.choose import (
     fit_to_budget,
     fresh_network,
     measure_cost,
+    probe_precision,
     steps_in,
     views_needed,
 )
@@ -174,3 +175,19 @@ def test_timing_writes_nothing_and_finds_times(
     assert cost.clips_per_step == 2
     assert cost.precision == Precision("fp32", "as asked")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("zero_init", ["false", "true"])
+def test_precisions_are_compared_on_answers_that_are_not_all_zero(
+    monkeypatch: pytest.MonkeyPatch, zero_init: str
+) -> None:
+    outputs: list[torch.Tensor] = []
+
+    def choose(run: Callable[[bool], torch.Tensor], *, on_cpu: bool) -> Precision:
+        outputs.append(run(False))
+        return Precision("fp32", "made up")
+
+    monkeypatch.setattr(choose_module, "choose_precision", choose)
+    small = {"model.dim": "8", "data.size": "8", "data.num_frames": "2", "model.zero_init": zero_init}
+    probe_precision(load_recipe("tiny", small), cond_dim=None, device=torch.device("cpu"))
+    assert outputs[0].norm() > 0.1

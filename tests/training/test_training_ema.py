@@ -74,6 +74,30 @@ def test_a_network_that_stands_still_is_reached() -> None:
     assert torch.allclose(ema.network.weight, network.weight)
 
 
+def test_an_average_kept_elsewhere_is_drawn_from_where_the_network_is() -> None:
+    network = nn.Linear(3, 3)
+    ema = EMA(network, decay=0.9, start=0)
+    assert ema.network is ema.kept
+    ema.home = torch.device("meta")  # as if the network were on a GPU
+    assert ema.network.weight.device.type == "meta"
+    assert torch.equal(ema.kept.weight, network.weight)
+
+
+@pytest.mark.gpu
+def test_an_average_in_the_cpus_memory_is_that_of_the_gpu_to_the_last_bit() -> None:
+    network = nn.BatchNorm1d(1000).cuda()
+    ema, away = (EMA(network, decay=0.9, start=2, device=device) for device in (None, torch.device("cpu")))
+    for step in range(1, 20):
+        nn.init.normal_(network.weight)
+        network.running_mean.fill_(step)
+        ema.update(network, step)
+        away.update(network, step)
+        assert {tensor.device.type for tensor in away.kept.state_dict().values()} == {"cpu"}
+        for name, tensor in ema.network.state_dict().items():
+            assert torch.equal(away.network.state_dict()[name], tensor)
+            assert torch.equal(away.kept.state_dict()[name], tensor.cpu())
+
+
 def test_buffers_are_carried_along() -> None:
     network = nn.BatchNorm1d(2)
     ema = EMA(network, decay=0.9, start=0)

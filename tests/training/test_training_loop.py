@@ -46,7 +46,7 @@ def tiny_recipe(**train: object) -> Recipe:
 def least_recipe(**train: object) -> Recipe:
     """Hardly a network: a CPU is slow in fp16."""
     recipe = tiny_recipe(batch_size=2, **train)
-    model = recipe.model.model_copy(update={"dim": 8, "dim_mults": (1,), "attn_heads": 1})
+    model = recipe.model.model_copy(update={"dim": 8, "dim_mults": (1,), "attn_heads": (1,)})
     return recipe.model_copy(update={"model": model})
 
 
@@ -218,6 +218,33 @@ def test_a_loss_that_is_no_number_stops_the_run_and_spares_what_was_saved(tmp_pa
     newest = training.run.newest_step()
     assert newest is not None
     assert newest.step == 1
+
+
+def test_activations_computed_again_and_averages_in_the_cpus_memory_train_the_same(tmp_path: Path) -> None:
+    clips = clips_of([(200, 30, 30), (30, 30, 200)], captioned=True)
+    usual = start(tmp_path / "usual", least_recipe(num_steps=3, ema_start=1), clips)
+    recipe = least_recipe(num_steps=3, ema_start=1, checkpoint_activations=True, ema_device="cpu")
+    saving = start(tmp_path / "saving", recipe, clips)
+    calls: list[Training] = []
+    for training in (usual, saving):
+        training.network.mid_block1.register_forward_pre_hook(lambda *given, caller=training: calls.append(caller))
+    for one, other in zip(usual.steps(), saving.steps(), strict=True):
+        assert (one.loss, one.grad_norm) == (other.loss, other.grad_norm)
+    assert (calls.count(usual), calls.count(saving)) == (3, 6)
+    for one, other in zip(networks(usual), networks(saving), strict=True):
+        assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
+
+
+def test_how_memory_is_saved_is_no_part_of_a_checkpoints_network(tmp_path: Path) -> None:
+    recipe = least_recipe(num_steps=1, checkpoint_activations=True)
+    training = start(tmp_path, recipe, clips_of([(9, 9, 9)], captioned=False))
+    finish(training)
+    assert not load_checkpoint(tmp_path).network().checkpoint_activations
+    usual = start(tmp_path, least_recipe(num_steps=1), clips_of([(9, 9, 9)], captioned=False))
+    newest = training.run.newest_step()
+    assert newest is not None
+    usual.resume(newest)
+    assert usual.step == 1 and not usual.network.checkpoint_activations
 
 
 def finish(training: Training) -> None:

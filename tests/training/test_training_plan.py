@@ -81,6 +81,11 @@ def test_differences_name_the_setting_and_both_values() -> None:
     assert differences(stored, asked) == ["train.learning_rate is 0.001 in the run and 0.5 now"]
 
 
+def test_where_memory_is_saved_may_change_within_a_run() -> None:
+    saving = load_recipe("tiny", {"train.checkpoint_activations": "true", "train.ema_device": "cpu"})
+    assert differences(load_recipe("tiny"), saving) == []
+
+
 def test_every_free_setting_exists() -> None:
     assert set(recipe_keys()) >= FREE
 
