@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from t2v.cache import Facts
 from t2v.data import gif
 from t2v.data.clip import Clip, composite, resize
 from t2v.errors import ClipError
@@ -66,6 +67,18 @@ def decode_clip(data: bytes, *, max_side: int | None = None) -> Clip:
         raise ClipError("shows nothing: every frame is empty or transparent")
     frame_ms = np.array([frame.delay_ms for frame in file.frames], dtype=np.float64)
     return Clip(frames, frame_ms, source_size=(file.width, file.height))
+
+
+def look_at_clip(data: bytes) -> Facts:
+    """What the blocks of a file say of it, without unpacking a pixel: damage inside of a frame is not seen."""
+    file = gif.parse(data, max_frames=MAX_FRAMES)
+    _check_cost(file, kept_bytes=0)
+    return {
+        "num_frames": len(file.frames),
+        "duration_ms": float(sum(frame.delay_ms for frame in file.frames)),
+        "width": file.width,
+        "height": file.height,
+    }
 
 
 def write_clip(path: Path | str, frames: np.ndarray, *, frame_ms: float, metadata: str | None) -> None:

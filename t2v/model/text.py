@@ -1,15 +1,19 @@
 """A frozen BERT that turns captions into features, and the table that keeps them."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from logging import ERROR, getLogger
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from t2v.cache import RowCache
 from t2v.config import EncoderPrecisionName, PoolingName
 from t2v.errors import TextEncoderError
 from t2v.model.bert import Bert, load_bert
@@ -104,6 +108,11 @@ class TextEncoder:
         tokenizer = _load_tokenizer(files, vocab_size=model.vocab_size)
         return cls(model, tokenizer, name=name, pooling=pooling, max_tokens=max_tokens, files=files)
 
+    @cached_property
+    def tokenizer_sha256(self) -> str:
+        """Hash of all that the tokenizer does with a text, in hex."""
+        return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
+
     @property
     def num_bytes(self) -> int:
         """Memory that its weights take, with the scales of packed ones."""
@@ -146,16 +155,25 @@ class CaptionTable:
     rows: dict[str, int]
 
     @classmethod
-    def build(cls, encoder: TextEncoder, captions: Iterable[str]) -> Self:
-        """Encode every different caption once, about 0.02 s each."""
+    def build(cls, encoder: TextEncoder, captions: Iterable[str], *, kept: RowCache | None = None) -> Self:
+        """Encode every different caption once, about 0.02 s each, save those that `kept` holds; it takes the others.
+
+        kept: rows of d float32 by this very encoder
+        """
+        kept = kept or RowCache(None, "text", shape=(encoder.dim,), dtype=np.float32, say=lambda line: None)
         unique = sorted(set(captions))
         pooled = torch.zeros(len(unique), encoder.dim)
         truncated = []
         # Token features of one caption at a time: of thousands at once they would fill gigabytes.
         for row, caption in enumerate(unique):
-            features = encoder.encode([caption])
-            pooled[row] = features.pooled[0]
-            if features.truncated[0]:
+            key = hashlib.sha256(_writable(caption).encode()).hexdigest()
+            facts = kept.facts(key)
+            if facts is None:
+                features = encoder.encode([caption])
+                facts = {"truncated": bool(features.truncated[0])}
+                kept.add(key, features.pooled[0].numpy(), facts)
+            pooled[row] = torch.from_numpy(kept.array(key).copy())
+            if facts["truncated"]:
                 truncated.append(caption)
         return cls(pooled=pooled, truncated=tuple(truncated), rows={caption: row for row, caption in enumerate(unique)})
 

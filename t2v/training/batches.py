@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,16 +13,30 @@ from t2v.runtime import generator
 
 
 @dataclass(frozen=True)
+class MappedClips:
+    """n clips as tensors, f h w c uint8, each read from where it lies at the moment that it is asked for."""
+
+    rows: Sequence[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Tensor:
+        # A copy of what may be a file: torch knows no tensor that must not be written to.
+        return torch.from_numpy(self.rows[index].copy())
+
+
+@dataclass(frozen=True)
 class TrainingClips:
     """All that batches are drawn from.
 
-    frames: n f h w c, uint8
+    frames: n clips f h w c, uint8
     captions: for each clip the rows of `pooled` that describe it; empty where it has no caption
     keeps_side: for each row of `pooled`, whether the caption says left or right
     pooled: m d, one row a caption; None for an unconditional model
     """
 
-    frames: Tensor
+    frames: Tensor | MappedClips
     captions: Sequence[Sequence[int]]
     keeps_side: Sequence[bool]
     pooled: Tensor | None
