@@ -47,7 +47,7 @@ class Pixels:
     def decode(self, data: bytes) -> tuple[Facts, np.ndarray | None]:
         """Facts of a file's content, and uint8 f h w c; of a damaged one the reason alone."""
         try:
-            read = decode_clip(data, max_side=self.size)
+            read = decode_clip(data, max_side=self.size, num_frames=self.num_frames)
         except ClipError as error:
             return {"reason": str(error)}, None
         frames = to_training(

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from t2v.data import pixels
+from t2v.data.clip import to_training
 from t2v.data.folder import load_clips, scan_folder, survey_folder
-from t2v.data.pixels import Pixels
-from t2v.data.video_files import write_clip
+from t2v.data.pixels import Pixels, facts_of
+from t2v.data.video_files import read_clip, write_clip
 
 SMALL = Pixels(num_frames=3, size=8, channels=3, background="white", fit="crop")
 OTHERS = [
@@ -42,9 +43,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     seen: list[bytes] = []
     decode = pixels.decode_clip
 
-    def counting(data: bytes, *, max_side: int):
+    def counting(data: bytes, **options: int):
         seen.append(data)
-        return decode(data, max_side=max_side)
+        return decode(data, **options)
 
     monkeypatch.setattr(pixels, "decode_clip", counting)
     return seen
@@ -53,6 +54,29 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 def same(one, other) -> bool:
     equal = all(np.array_equal(a, b) for a, b in zip(one.frames, other.frames, strict=True))
     return equal and one.scan == other.scan
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 7])
+def test_frames_that_are_not_chosen_change_nothing(clips, num_frames):
+    settings = replace(SMALL, num_frames=num_frames)
+    for path in sorted(clips.glob("?.gif")):
+        whole = to_training(
+            read_clip(path, max_side=8), num_frames=num_frames, size=8, channels=3, background="white", fit="crop"
+        )
+        facts, frames = settings.decode(path.read_bytes())
+        assert np.array_equal(frames, whole)
+        assert facts == facts_of(read_clip(path))
+
+
+def test_a_clip_that_is_empty_at_the_chosen_moments_is_a_clip(tmp_path):
+    frames = np.zeros((5, 9, 12, 4), dtype=np.uint8)
+    frames[0] = 255
+    write_clip(tmp_path / "flash.gif", frames, frame_ms=100, metadata=None)
+    facts, chosen = replace(SMALL, num_frames=1, channels=4).decode((tmp_path / "flash.gif").read_bytes())
+    assert facts["num_frames"] == 5
+    assert not chosen.any()
+    write_clip(tmp_path / "none.gif", np.zeros_like(frames), frame_ms=100, metadata=None)
+    assert "shows nothing" in SMALL.decode((tmp_path / "none.gif").read_bytes())[0]["reason"]
 
 
 @pytest.mark.parametrize("settings", [SMALL, *OTHERS])
