@@ -98,9 +98,8 @@ def clips(folder: Path, pixels: Pixels, rounds: int) -> None:
             "t2v, second start": second,
         }
         took = alternated(ways, rounds)
-    print(
-        f"\n{folder.parent.name}/{folder.name}: {len(good)} clips as {pixels.num_frames} frames of {pixels.size}x{pixels.size}"
-    )
+    what = f"{len(good)} clips as {pixels.num_frames} frames of {pixels.size}x{pixels.size}"
+    print(f"\n{folder.parent.name}/{folder.name}: {what}")
     for name, seconds in took.items():
         ratio = took["imageio alone, one thread"] / seconds
         print(f"  {name:<32} {seconds:8.2f} s {len(good) / seconds:9.1f} clips/s {ratio:7.2f} x imageio")
