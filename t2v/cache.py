@@ -84,8 +84,10 @@ class RowCache:
             trim(self._root, max_bytes=MAX_BYTES, keep={*self._used, self._writer.pack.index})
 
     def facts(self, key: str) -> Facts | None:
-        """What is known of a row; None where there is no such row."""
+        """What is known of a row; None where there is no such row. To ask for it counts as use of its pack."""
         entry = self._entries.get(key)
+        if entry is not None and entry.pack is not None:
+            self._used.add(entry.pack.index)
         return None if entry is None else entry.facts
 
     def add(self, key: str, row: np.ndarray | None, facts: Facts) -> None:
@@ -111,7 +113,6 @@ class RowCache:
         if key in self._rows:
             return self._rows[key]
         assert entry.pack is not None and entry.pack.mapped is not None
-        self._used.add(entry.pack.index)
         row: np.ndarray = entry.pack.mapped[entry.slot]
         return row
 
@@ -125,8 +126,8 @@ class RowCache:
         for line in lines:
             try:
                 key, slot, facts = json.loads(line)
-            except ValueError:
-                continue  # torn by a kill
+            except (ValueError, TypeError):
+                continue  # damaged
             if slot is None or slot < pack.num_rows:
                 self._entries.setdefault(key, _Entry(facts, pack, slot))
 

@@ -96,6 +96,14 @@ def test_a_second_start_decodes_nothing_not_even_what_is_damaged(clips, tmp_path
     assert [item.key for item in again.left_out] == ["cut.gif"]
 
 
+def test_a_start_counts_as_use_of_what_it_found(clips, tmp_path):
+    load_clips(clips, SMALL, cache=tmp_path / "cache")
+    (index,) = (tmp_path / "cache").rglob("*.index")
+    os.utime(index, (0, 0))
+    load_clips(clips, SMALL, cache=tmp_path / "cache")
+    assert index.stat().st_mtime > 0
+
+
 def test_a_renamed_file_is_known_and_a_changed_one_read_again(clips, tmp_path, decoded):
     load_clips(clips, SMALL, cache=tmp_path / "cache")
     (clips / "1.gif").rename(clips / "renamed.gif")
