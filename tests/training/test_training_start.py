@@ -8,7 +8,7 @@ import torch
 from t2v.checkpoint import load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import load_recipe
-from t2v.data import pixels
+from t2v.data import folder, pixels
 from t2v.data.clip import Clip
 from t2v.errors import CheckpointError, DatasetError, RunError, SettingsError
 from t2v.runtime import Precision
@@ -165,7 +165,8 @@ def test_no_clip_is_decoded_twice_however_runs_are_started(bench, monkeypatch) -
     def choice(**asked: Any) -> Choice:
         return Choice(load_recipe(bench.recipe), Cost(0.1, 0.1, 2, Precision("fp32", "made up")), ())
 
-    monkeypatch.setattr(pixels, "decode_clip", counting)
+    for module in (pixels, folder):
+        monkeypatch.setattr(module, "decode_clip", counting)
     monkeypatch.setattr(start, "choose_recipe", choice)
     chosen = bench.open(recipe=None, budget_s=1.0, out=bench.folder / "chosen")
     assert len(seen) == 3
