@@ -2,6 +2,7 @@
 
 import os
 import socket
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,20 @@ def pytest_configure(config: pytest.Config) -> None:
     # huggingface_hub reads these once, when it is imported. A test that wants a hub brings its own.
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HOME"] = str(config.cache.mkdir("empty-hub")) if getattr(config, "cache", None) else "empty-hub"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_cache_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What fixtures of a wider scope than one test keep."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("T2V_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test begins with a cache of its own, a folder that is not there yet."""
+    monkeypatch.setenv("T2V_CACHE", str(tmp_path_factory.getbasetemp() / f"cache-{uuid.uuid4().hex}"))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -93,6 +108,7 @@ class FakeEncoder:
     max_tokens = 64
     dim = 6
     fingerprint = "fake"
+    tokenizer_sha256 = "fake"
     source = "hub cache"
 
     def __init__(self) -> None:

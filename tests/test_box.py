@@ -1,6 +1,9 @@
 """The model in the box draws what it was asked for from its weights, and from nothing else."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,3 +63,17 @@ def test_with_shuffled_weights_the_picture_falls_apart(box: Checkpoint) -> None:
     whole, apart = (draw(checkpoint, "fireworks at night", seed=1) for checkpoint in (box, broken))
     assert not np.allclose(whole, apart, atol=0.2)
     assert roughness(apart) > 2 * roughness(whole) or apart.std() < 0.02
+
+
+def test_a_first_clip_waits_for_no_library_that_it_does_not_need(tmp_path: Path) -> None:
+    heavy = {"torch._dynamo", "sympy", "transformers", "accelerate", "imageio", "gradio", "pandas", "scipy"}
+    program = (
+        "import sys; from t2v.cli.main import main\n"
+        f"sys.argv = ['t2v', 'generate', 'fireworks', '--steps', '1', '--out', {str(tmp_path / 'clip.gif')!r}]\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        f"print(sorted({heavy} & sys.modules.keys()))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
+    assert (tmp_path / "clip.gif").is_file()

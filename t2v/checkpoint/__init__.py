@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from t2v.checkpoint.atomic import file_sha256, write_atomically
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
@@ -70,7 +72,7 @@ class Checkpoint:
 
     def _check_shapes(self) -> None:
         """Compare with a network that takes no memory: the settings of a stranger may ask for more than there is."""
-        with torch.device("meta"):
+        with torch.device("meta"), _Undrawn():
             expected = build_network(self.header.recipe, self.header.cond_dim).state_dict()
         wrong = sorted(
             name
@@ -80,6 +82,15 @@ class Checkpoint:
         if wrong:
             others = f" and {len(wrong) - 1} others" if len(wrong) > 1 else ""
             raise CheckpointError(f"the weights in {self.path} do not fit its own settings: {wrong[0]!r}{others}")
+
+
+class _Undrawn(TorchFunctionMode):
+    """Memory in place of random numbers, which on the meta device make torch import its compiler: 2 s for nothing."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
 
 
 def build_network(recipe: Recipe, cond_dim: int | None) -> Unet3D:

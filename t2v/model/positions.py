@@ -51,7 +51,9 @@ def rotary_frequencies(dim_head: int) -> Tensor:
 
     Returns dim_head / 2, float32; zero for the pairs beyond MAX_ROTARY_DIM. Su et al. 2021, eq. 15.
     """
-    frequencies = RotaryEmbedding(min(MAX_ROTARY_DIM, dim_head)).freqs.detach()
+    # Also for a network on the meta device, whose arithmetic makes torch import its compiler: 2 s for a few numbers.
+    with torch.device("cpu"):
+        frequencies = RotaryEmbedding(min(MAX_ROTARY_DIM, dim_head)).freqs.detach()
     return nn.functional.pad(frequencies, (0, dim_head // 2 - len(frequencies)))
 
 

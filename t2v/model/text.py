@@ -1,18 +1,23 @@
 """A frozen BERT that turns captions into features, and the table that keeps them."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from logging import ERROR, getLogger
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from t2v.cache import RowCache
 from t2v.config import EncoderPrecisionName, PoolingName
 from t2v.errors import TextEncoderError
-from t2v.model.encoder_files import CONFIG, TOKENIZER, EncoderFiles, SourceName, find_encoder
+from t2v.model.bert import Bert, load_bert
+from t2v.model.encoder_files import CONFIG, TOKENIZER, WEIGHTS, EncoderFiles, SourceName, find_encoder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -56,7 +61,7 @@ class TextEncoder:
 
     def __init__(
         self,
-        model: "PreTrainedModel",
+        model: "Bert | _FromTransformers",
         tokenizer: "Tokenizer",
         *,
         name: str,
@@ -71,7 +76,7 @@ class TextEncoder:
         self.name = name
         self.pooling: PoolingName = pooling
         self.max_tokens = max_tokens
-        self.dim: int = model.config.hidden_size
+        self.dim = model.dim
         self.source: SourceName = files.source
         self.fingerprint = files.fingerprint
 
@@ -94,10 +99,19 @@ class TextEncoder:
         if it is to be packed and bitsandbytes is missing.
         """
         files = find_encoder(name, allow_download=allow_download)
-        _check_family(files, max_tokens)
-        model = _load_model(files, precision, device)
-        tokenizer = _load_tokenizer(files, vocab_size=model.config.vocab_size)
+        config = _read_config(files, max_tokens)
+        model = load_bert(files.folder / WEIGHTS, config) or _FromTransformers(files)
+        model.requires_grad_(False).eval()
+        if precision != "fp32":
+            _pack(model, precision, device)
+        model.to(device)
+        tokenizer = _load_tokenizer(files, vocab_size=model.vocab_size)
         return cls(model, tokenizer, name=name, pooling=pooling, max_tokens=max_tokens, files=files)
+
+    @cached_property
+    def tokenizer_sha256(self) -> str:
+        """Hash of all that the tokenizer does with a text, in hex."""
+        return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
 
     @property
     def num_bytes(self) -> int:
@@ -125,9 +139,8 @@ class TextEncoder:
     @torch.no_grad()
     def _forward(self, ids: list[int]) -> Tensor:
         """Token ids to their last hidden states, l d, on the CPU."""
-        input_ids = torch.tensor([ids], device=self._model.device)
-        output = self._model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids))
-        last: Tensor = output.last_hidden_state[0].cpu()
+        device = next(self._model.parameters()).device
+        last: Tensor = self._model(torch.tensor([ids], device=device))[0].cpu()
         return last
 
 
@@ -142,16 +155,25 @@ class CaptionTable:
     rows: dict[str, int]
 
     @classmethod
-    def build(cls, encoder: TextEncoder, captions: Iterable[str]) -> Self:
-        """Encode every different caption once, about 0.02 s each."""
+    def build(cls, encoder: TextEncoder, captions: Iterable[str], *, kept: RowCache | None = None) -> Self:
+        """Encode every different caption once, about 0.02 s each, save those that `kept` holds; it takes the others.
+
+        kept: rows of d float32 by this very encoder
+        """
+        kept = kept or RowCache(None, "text", shape=(encoder.dim,), dtype=np.float32, say=lambda line: None)
         unique = sorted(set(captions))
         pooled = torch.zeros(len(unique), encoder.dim)
         truncated = []
         # Token features of one caption at a time: of thousands at once they would fill gigabytes.
         for row, caption in enumerate(unique):
-            features = encoder.encode([caption])
-            pooled[row] = features.pooled[0]
-            if features.truncated[0]:
+            key = hashlib.sha256(_writable(caption).encode()).hexdigest()
+            facts = kept.facts(key)
+            if facts is None:
+                features = encoder.encode([caption])
+                facts = {"truncated": bool(features.truncated[0])}
+                kept.add(key, features.pooled[0].numpy(), facts)
+            pooled[row] = torch.from_numpy(kept.array(key).copy())
+            if facts["truncated"]:
                 truncated.append(caption)
         return cls(pooled=pooled, truncated=tuple(truncated), rows={caption: row for row, caption in enumerate(unique)})
 
@@ -160,11 +182,11 @@ class CaptionTable:
         return self.rows[caption]
 
 
-def _check_family(files: EncoderFiles, max_tokens: int) -> None:
-    """Refuse, before anything is loaded, a model that this file cannot drive."""
+def _read_config(files: EncoderFiles, max_tokens: int) -> dict[str, Any]:
+    """The content of config.json; refuses, before anything is loaded, a model that this file cannot drive."""
     path = files.folder / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         kind, positions = config["model_type"], config["max_position_embeddings"]
     except (ValueError, KeyError, TypeError) as error:
         raise TextEncoderError(f"{path} does not describe a text encoder: {type(error).__name__}: {error}") from error
@@ -173,33 +195,42 @@ def _check_family(files: EncoderFiles, max_tokens: int) -> None:
     limit = positions - FAMILY[kind]
     if max_tokens > limit:
         raise TextEncoderError(f"{files.folder} reads at most {limit} tokens; text.max_tokens is {max_tokens}")
+    return config
 
 
-def _load_model(files: EncoderFiles, precision: EncoderPrecisionName, device: str | torch.device) -> "PreTrainedModel":
-    from transformers import AutoModel
+class _FromTransformers(nn.Module):
+    """Any member of the family, as transformers reads it: called as `Bert` is."""
 
-    try:
-        with _quiet_transformers():
-            model, report = AutoModel.from_pretrained(
-                files.folder,
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-    # A folder of strangers can make transformers raise anything.
-    except Exception as error:
-        raise TextEncoderError(f"{files.folder} cannot be loaded: {type(error).__name__}: {error}") from error
-    # The pooler on top is never used, and many checkpoints come without. Anything else missing would be random.
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
-    if missing:
-        raise TextEncoderError(f"{files.folder} lacks {len(missing)} weights of its model, {missing[0]} first")
-    model.requires_grad_(False).eval()
-    if precision != "fp32":
-        _pack(model, precision, device)
-    frozen: PreTrainedModel = model.to(device)
-    return frozen
+    def __init__(self, files: EncoderFiles) -> None:
+        super().__init__()
+        from transformers import AutoModel
+
+        try:
+            with _quiet_transformers():
+                model, report = AutoModel.from_pretrained(
+                    files.folder,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                )
+        # A folder of strangers can make transformers raise anything.
+        except Exception as error:
+            raise TextEncoderError(f"{files.folder} cannot be loaded: {type(error).__name__}: {error}") from error
+        # The pooler on top is never used, and many checkpoints come without. Anything else missing would be random.
+        missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+        if missing:
+            raise TextEncoderError(f"{files.folder} lacks {len(missing)} weights of its model, {missing[0]} first")
+        self.model: PreTrainedModel = model
+        self.dim: int = model.config.hidden_size
+        self.vocab_size: int = model.config.vocab_size
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Token ids 1 n to their last hidden states, 1 n d."""
+        output = self.model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids))
+        last: Tensor = output.last_hidden_state
+        return last
 
 
 def _pack(model: nn.Module, precision: str, device: str | torch.device) -> None:

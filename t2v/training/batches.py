@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,16 +13,30 @@ from t2v.runtime import generator
 
 
 @dataclass(frozen=True)
+class MappedClips:
+    """n clips as tensors, f h w c uint8, each read from where it lies at the moment that it is asked for."""
+
+    rows: Sequence[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Tensor:
+        # A copy of what may be a file: torch knows no tensor that must not be written to.
+        return torch.from_numpy(self.rows[index].copy())
+
+
+@dataclass(frozen=True)
 class TrainingClips:
     """All that batches are drawn from.
 
-    frames: n f h w c, uint8
+    frames: n clips f h w c, uint8
     captions: for each clip the rows of `pooled` that describe it; empty where it has no caption
     keeps_side: for each row of `pooled`, whether the caption says left or right
     pooled: m d, one row a caption; None for an unconditional model
     """
 
-    frames: Tensor
+    frames: Tensor | MappedClips
     captions: Sequence[Sequence[int]]
     keeps_side: Sequence[bool]
     pooled: Tensor | None
@@ -63,66 +78,50 @@ def draw_batch(
     drawn = [
         _draw_clip(
             clips,
-            seed=seed,
-            step=step,
-            place=place,
-            global_batch=global_batch,
+            draw=generator("clip", seed, step, place),
+            index=clip_index(len(clips.frames), seed=seed, drawn_before=step * global_batch + place),
             flip_prob=flip_prob,
             drop_prob=drop_prob,
         )
         for place in places
     ]
-    spots = [_spot(seed, step, place, global_batch) for place in places]
+    x0 = to_float(torch.stack([clip.frames for clip in drawn]))
+    noise = torch.empty_like(x0)
+    for clip, into in zip(drawn, noise, strict=True):
+        torch.randn(into.shape, generator=clip.draw, out=into)
     text = None
     if clips.pooled is not None:
         text = {
             "pooled": torch.stack([clips.pooled[max(clip.caption, 0)] for clip in drawn]),
             "is_null": torch.tensor([clip.caption < 0 for clip in drawn]),
         }
-    return Batch(
-        x0=torch.stack([clip.x0 for clip in drawn]),
-        noise=torch.stack([clip.noise for clip in drawn]),
-        t=torch.tensor([timestep_at(spot, probabilities, num_timesteps) for spot in spots]),
-        text=text,
-    )
+    spots = _spots(seed, step, places, global_batch)
+    t = torch.tensor([timestep_at(spot, probabilities, num_timesteps) for spot in spots])
+    return Batch(x0=x0, noise=noise, t=t, text=text)
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    x0: Tensor
-    noise: Tensor
+    frames: Tensor  # f h w c, uint8
     caption: int  # row of the captions' features; -1 where the text is hidden or missing
+    draw: torch.Generator  # where the clip's noise comes from next
 
 
 def _draw_clip(
-    clips: TrainingClips,
-    *,
-    seed: int,
-    step: int,
-    place: int,
-    global_batch: int,
-    flip_prob: float,
-    drop_prob: float,
+    clips: TrainingClips, *, draw: torch.Generator, index: int, flip_prob: float, drop_prob: float
 ) -> _Drawn:
-    draw = generator("clip", seed, step, place)
     coin, caption_coin, drop_coin = torch.rand(3, generator=draw).tolist()
-
-    index = clip_index(len(clips.frames), seed=seed, drawn_before=step * global_batch + place)
     rows = clips.captions[index]
     caption = rows[int(caption_coin * len(rows))] if rows else -1
-    x0 = to_float(clips.frames[index])
+    frames = clips.frames[index]
     # One coin per clip: flipping frames separately would break the motion.
     if coin < flip_prob and not (caption >= 0 and clips.keeps_side[caption]):
-        x0 = x0.flip(-1)
-    return _Drawn(
-        x0=x0,
-        noise=torch.randn(x0.shape, generator=draw),
-        caption=-1 if drop_coin < drop_prob else caption,
-    )
+        frames = frames.flip(-2)
+    return _Drawn(frames, -1 if drop_coin < drop_prob else caption, draw)
 
 
-def _spot(seed: int, step: int, place: int, global_batch: int) -> float:
-    """Where in all the probability of timesteps, [0, 1), a clip's is drawn.
+def _spots(seed: int, step: int, places: range, global_batch: int) -> list[float]:
+    """Where in all the probability of timesteps, [0, 1), those of the clips at `places` are drawn.
 
     Evenly spread over the global batch from one random offset: uniform for each clip, with less variance in the loss
     than independent draws (Kingma et al. 2021, appendix I.1).
@@ -130,8 +129,8 @@ def _spot(seed: int, step: int, place: int, global_batch: int) -> float:
     # The places are shuffled, or the first clip of a batch would always meet the least noise of the spread.
     draw = generator("timesteps", seed, step)
     offset = torch.rand((), generator=draw, dtype=torch.float64).item()
-    slot = int(torch.randperm(global_batch, generator=draw)[place])
-    return (slot + offset) / global_batch
+    slots = torch.randperm(global_batch, generator=draw).tolist()
+    return [(slots[place] + offset) / global_batch for place in places]
 
 
 def clip_index(num_clips: int, *, seed: int, drawn_before: int) -> int:
@@ -146,5 +145,7 @@ def _epoch_order(num_clips: int, seed: int, epoch: int) -> Tensor:
 
 
 def to_float(frames: Tensor) -> Tensor:
-    """uint8 frames f h w c as c f h w in [-1, 1]."""
-    return frames.permute(3, 0, 1, 2).float() / 127.5 - 1.0
+    """uint8 frames ... f h w c as ... c f h w in [-1, 1]."""
+    # Bytes are put in order first: as float32 there are four times as many to move.
+    ordered = frames.movedim(-1, -4).clone(memory_format=torch.contiguous_format)
+    return ordered.float().div_(127.5).sub_(1.0)

@@ -1,21 +1,25 @@
 """The captions of a run's clips and their features: encoded once, and kept with the run."""
 
+import hashlib
 import json
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from t2v.cache import RowCache, cache_folder
 from t2v.checkpoint.atomic import write_atomically
 from t2v.config import EncoderPrecisionName, Recipe
 from t2v.data.captions import mentions_side
 from t2v.data.folder import LoadedClips
 from t2v.model.text import CaptionTable, TextEncoder
-from t2v.training.batches import TrainingClips
+from t2v.training.batches import MappedClips, TrainingClips
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,10 @@ class RunCaptions:
     def read(
         cls, clips: LoadedClips, recipe: Recipe, say: Callable[[str], None], *, kept: Path | None = None
     ) -> "RunCaptions":
-        """Encode the captions, or take their features from the file that a start before this one kept."""
+        """Encode the captions, save those whose features are kept.
+
+        kept: file of this run's own features, if an earlier start wrote one; the user's cache has those of all runs
+        """
         texts = [caption for record in clips.records for caption in record.captions]
         if not texts:
             say("no clip has a caption: training without text")
@@ -43,7 +50,9 @@ class RunCaptions:
         say(f"captions read by {encoder.name} (from {encoder.source})")
         key = _table_key(encoder, text.encoder_precision, sorted(set(texts)))
         table = _kept_table(kept, key) if kept else None
-        table = table or CaptionTable.build(encoder, texts)
+        if table is None:
+            with _kept_features(encoder, text.encoder_precision, say) as features:
+                table = CaptionTable.build(encoder, texts, kept=features)
         for caption in table.truncated:
             say(f"warning: only the first {text.max_tokens} tokens are read of {caption[:60]!r}...")
         return cls(table, encoder, key)
@@ -79,7 +88,7 @@ class RunCaptions:
 
     def training_clips(self, clips: LoadedClips) -> TrainingClips:
         """Pixels and captions as batches are drawn from them."""
-        frames = torch.from_numpy(clips.frames)
+        frames = MappedClips(clips.frames)
         if self.table is None:
             return TrainingClips(frames, [()] * len(frames), (), None)
         rows = [tuple(self.table.index(caption) for caption in record.captions) for record in clips.records]
@@ -90,6 +99,15 @@ class RunCaptions:
 def _table_key(encoder: TextEncoder, precision: EncoderPrecisionName, texts: Sequence[str]) -> str:
     """All that the features of captions depend on. texts: every caption once, sorted."""
     return json.dumps([encoder.fingerprint, precision, encoder.pooling, encoder.max_tokens, list(texts)])
+
+
+def _kept_features(encoder: TextEncoder, precision: EncoderPrecisionName, say: Callable[[str], None]) -> RowCache:
+    """The user's cache of features by just this encoder; its key of a row is the caption."""
+    # Last bits depend on who computes: a home folder may be shared by machines.
+    computed_by = (torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability())
+    said_by = (encoder.fingerprint, encoder.tokenizer_sha256, precision, encoder.pooling, encoder.max_tokens)
+    digest = hashlib.sha256(json.dumps([*said_by, *computed_by]).encode()).hexdigest()
+    return RowCache(cache_folder(), f"text/{digest[:32]}", shape=(encoder.dim,), dtype=np.float32, say=say)
 
 
 def _kept_table(path: Path, key: str) -> CaptionTable | None:

@@ -11,10 +11,12 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
+from t2v.cache import cache_folder
 from t2v.checkpoint import Checkpoint, load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
 from t2v.config import Recipe, check_key, load_recipe, recipe_from_mapping
-from t2v.data.folder import LoadedClips, describe_difference, load_clips, scan_folder
+from t2v.data.folder import LoadedClips, describe_difference, load_clips, survey_folder
+from t2v.data.pixels import Pixels
 from t2v.errors import RunError, SettingsError
 from t2v.runtime import Precision, pick_device
 from t2v.training.captions import RunCaptions
@@ -27,6 +29,7 @@ from t2v.training.samples import draw_samples, write_sheet
 from t2v.training.tensorboard import check_tensorboard
 
 NUM_SAMPLE_PROMPTS = 8
+TELL_EVERY_S = 10.0
 
 Say = Callable[[str], None]
 
@@ -213,7 +216,7 @@ def _asked_recipe(request: TrainRequest, parent: Checkpoint | None, say: Say) ->
 
 
 def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: Say) -> tuple[Recipe, Cost]:
-    scan = scan_folder(request.clips)
+    scan = survey_folder(request.clips)  # each clip is decoded once, by the recipe that is chosen
     if request.budget_s is None:
         say(f"no --budget given: taking {duration(budget_s)}")
     say("timing the recipes on this machine")
@@ -240,21 +243,33 @@ def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: S
 
 def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
     data = recipe.data
-    loaded = load_clips(
-        folder,
-        num_frames=data.num_frames,
-        size=data.size,
-        channels=data.channels,
-        background=data.background,
-        fit=data.fit,
+    pixels = Pixels(
+        num_frames=data.num_frames, size=data.size, channels=data.channels, background=data.background, fit=data.fit
     )
+    # Processes of one machine share its cache: the first decodes, the others find it done.
+    with PartialState().local_main_process_first():
+        loaded = load_clips(folder, pixels, cache=cache_folder(), say=say, progress=_telling(say))
     for item in loaded.left_out:
         say(f"left out: {item.key} {item.reason}")
     for warning in loaded.scan.warnings:
         say(f"warning: {warning}")
     left_out = f"; {len(loaded.left_out)} left out" if loaded.left_out else ""
-    say(f"{len(loaded.records)} clips as {data.num_frames} frames of {data.size}x{data.size}{left_out}")
+    known = "" if loaded.num_decoded else f", decoded before and kept in {cache_folder()}"
+    say(f"{len(loaded.records)} clips as {data.num_frames} frames of {data.size}x{data.size}{left_out}{known}")
     return loaded
+
+
+def _telling(say: Say) -> Callable[[int, int], None]:
+    """Progress of a folder that takes long to read, said now and then."""
+    said = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > TELL_EVERY_S:
+            said = time.monotonic()
+            say(f"{done} of {total} files read")
+
+    return tell
 
 
 def _foretell(plan: Plan, training: Training, say: Say) -> None:

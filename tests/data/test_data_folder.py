@@ -1,6 +1,7 @@
 """Whatever lies in a folder, each clip keeps its own caption, and every file that is not read is named."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 
 from t2v.data.check import check_folder
 from t2v.data.folder import describe_difference, load_clips, scan_folder
+from t2v.data.pixels import Pixels
 from t2v.data.video_files import write_clip
 from t2v.errors import DatasetError, SettingsError
 
-DATA = {"num_frames": 3, "size": 8, "channels": 3, "background": "white", "fit": "crop", "num_workers": 2}
+DATA = Pixels(num_frames=3, size=8, channels=3, background="white", fit="crop")
 
 
 def add_clip(folder: Path, key: str, *, shade: int = 0, caption: str | None = None, num_frames: int = 2) -> None:
@@ -36,14 +38,14 @@ def mixed(tmp_path):
 
 
 def test_good_clips_are_taken_and_bad_ones_named(mixed):
-    loaded = load_clips(mixed, **DATA)
+    loaded = load_clips(mixed, DATA)
     assert [clip.key for clip in loaded.records] == ["good.gif", "still.GIF", "tiny.gif"]
     assert {item.key: item.reason for item in loaded.left_out} == {
         "cut.gif": "breaks off in frame 2",
         "empty.gif": "is empty",
         "x.gif": "is not a GIF",
     }
-    assert loaded.frames.shape == (3, 3, 8, 8, 3)
+    assert [frames.shape for frames in loaded.frames] == [(3, 8, 8, 3)] * 3
 
 
 def test_a_clip_left_out_shifts_no_caption(tmp_path):
@@ -51,7 +53,7 @@ def test_a_clip_left_out_shifts_no_caption(tmp_path):
         add_clip(tmp_path, f"{number:02}.gif", shade=20 * number, caption=f"shade {20 * number}")
         if number % 3 == 1:
             (tmp_path / f"{number:02}.gif").write_bytes(b"GIF89a broken")
-    loaded = load_clips(tmp_path, **DATA)
+    loaded = load_clips(tmp_path, DATA)
     assert len(loaded.records) == 8
     for record, frames in zip(loaded.records, loaded.frames, strict=True):
         assert record.captions == (f"shade {frames[0, 0, 0, 0]}",)
@@ -64,7 +66,7 @@ def test_clips_are_found_at_any_depth_in_the_order_of_their_names(tmp_path):
 
 
 def test_scan_and_load_agree(mixed):
-    assert load_clips(mixed, **DATA).scan == scan_folder(mixed)
+    assert load_clips(mixed, DATA).scan == scan_folder(mixed)
 
 
 def test_records_say_what_the_file_holds(tmp_path):
@@ -143,16 +145,16 @@ def test_folders_with_nothing_to_train_on_say_what_to_do(tmp_path):
         scan_folder(tmp_path)
     (tmp_path / "x.gif").write_text("no clip")
     with pytest.raises(DatasetError, match=r"holds no readable clip; .* \(x\.gif is not a GIF\)"):
-        load_clips(tmp_path, **DATA)
+        load_clips(tmp_path, DATA)
     with pytest.raises(DatasetError, match="is a file, not a folder of clips"):
         scan_folder(tmp_path / "x.gif")
     with pytest.raises(DatasetError, match="does not exist"):
         scan_folder(tmp_path / "nowhere")
 
 
-def test_a_wrong_background_is_said_before_any_clip_is_read(mixed):
+def test_a_wrong_background_is_said_before_any_clip_is_read():
     with pytest.raises(SettingsError, match="no colour"):
-        load_clips(mixed, **{**DATA, "background": "colourless"})
+        replace(DATA, background="colourless")
 
 
 def test_progress_counts_every_file(mixed):

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from t2v.config import DEFAULT_ENCODER, EncoderPrecisionName
 from t2v.errors import TextEncoderError
+from t2v.model.bert import Bert
 from t2v.model.text import FAMILY, CaptionTable, TextEncoder
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "Red", "cat", "runs", "left", "##s"]
@@ -106,6 +107,29 @@ def test_features_are_those_of_a_padded_batch_through_transformers(folder: Path,
     features = TextEncoder.load(str(folder), pooling=pooling, max_tokens=16).encode(TEXTS)
     torch.testing.assert_close(features.pooled, means if pooling == "mean" else hidden[:, 0])
     torch.testing.assert_close(features.tokens[features.mask], hidden[features.mask])
+
+
+def test_our_bert_says_what_transformers_says_to_the_last_bit(encoder: TextEncoder, folder: Path) -> None:
+    from transformers import BertModel
+
+    assert isinstance(encoder._model, Bert)
+    theirs = BertModel.from_pretrained(folder).eval()
+    for text in TEXTS:
+        ids = torch.tensor([encoder._tokenizer.encode(text).ids])
+        with torch.no_grad():
+            hidden = theirs(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
+        features = encoder.encode([text])
+        assert torch.equal(features.tokens[0], hidden)
+
+
+@pytest.mark.parametrize("setting", [{"hidden_act": "relu"}, {"is_decoder": True}])
+def test_what_is_not_plainly_a_bert_is_left_to_transformers(
+    encoder: TextEncoder, copy: Path, setting: dict[str, Any]
+) -> None:
+    change_config(copy, **setting)
+    other = TextEncoder.load(str(copy), max_tokens=16)
+    assert not isinstance(other._model, Bert)
+    assert not torch.equal(other.encode(TEXTS).tokens, encoder.encode(TEXTS).tokens)
 
 
 def test_a_text_means_the_same_to_the_last_bit_in_any_company(encoder: TextEncoder) -> None:

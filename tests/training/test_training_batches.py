@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from t2v.training.batches import TrainingClips, clip_index, draw_batch, to_float
+from t2v.training.batches import MappedClips, TrainingClips, clip_index, draw_batch, to_float
 
 SETTINGS = {"num_timesteps": 100, "flip_prob": 0.5, "drop_prob": 0.25}
 
@@ -28,6 +28,23 @@ def test_a_batch_is_the_same_however_it_is_split_over_processes_and_passes() -> 
         assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
     for key in ("pooled", "is_null"):
         assert torch.equal(whole.text[key], torch.cat([part.text[key] for part in parts]))
+
+
+def test_a_batch_is_what_it_has_always_been() -> None:
+    """Runs go on with other versions than they were started with: what a place draws is never to change."""
+    batch = draw(clips(), range(2, 6), seed=7)
+    assert batch.t.tolist() == [6, 69, 31, 44]
+    assert batch.text["pooled"][:, 0].tolist() == [4, 0, 7, 11]
+    assert batch.text["is_null"].tolist() == [False] * 4
+    assert batch.x0[:, 0, 0, 0, 0].tolist() == [1, -1, -1, -1]
+    noise = [0.93203, -0.09154, 1.04017, -1.12367]
+    assert batch.noise[:, 0, 0, 0, 0].tolist() == pytest.approx(noise, abs=1e-4)
+
+
+def test_mapped_clips_are_drawn_as_those_in_memory() -> None:
+    source = clips()
+    mapped = TrainingClips(MappedClips(list(source.frames.numpy())), source.captions, source.keeps_side, source.pooled)
+    assert torch.equal(draw(mapped, range(8)).x0, draw(source, range(8)).x0)
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"step": 4}])

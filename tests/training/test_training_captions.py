@@ -11,6 +11,7 @@ import torch
 
 from t2v.config import Recipe, recipe_from_mapping
 from t2v.data.folder import load_clips
+from t2v.data.pixels import Pixels
 from t2v.data.video_files import write_clip
 from t2v.model.text import TextEncoder
 from t2v.training.batches import clip_index, draw_batch
@@ -48,21 +49,53 @@ def test_other_captions_are_encoded_anew(read: Callable[..., list[str]]) -> None
     assert read(SimpleNamespace(records=[SimpleNamespace(captions=("a bird",))])) == ["a bird"]
 
 
-@pytest.mark.parametrize("name", ["fingerprint", "pooling", "max_tokens"])
-def test_features_of_another_encoder_are_not_taken(
-    read: Callable[..., list[str]], fake_encoder: Any, monkeypatch: pytest.MonkeyPatch, name: str
+@pytest.mark.parametrize("lost", ["the file of the run", "the cache"])
+def test_either_the_run_or_the_cache_suffices(
+    read: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     read()
+    if lost == "the cache":
+        monkeypatch.setenv("T2V_CACHE", str(tmp_path / "other"))
+    else:
+        (tmp_path / "captions.safetensors").unlink()
+    assert read() == []
+
+
+def test_another_run_encodes_only_the_captions_that_are_new(read: Callable[..., list[str]], tmp_path: Path) -> None:
+    read()
+    (tmp_path / "captions.safetensors").unlink()
+    more = [*CLIPS.records, SimpleNamespace(captions=("a bird",))]
+    assert read(SimpleNamespace(records=more)) == ["a bird"]
+
+
+def test_what_was_cut_is_said_at_every_start(fake_encoder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fake_encoder.encode
+
+    def cutting(texts: list[str]) -> Any:
+        return whole(texts)._replace(truncated=torch.tensor([text == "a dog" for text in texts]))
+
+    monkeypatch.setattr(fake_encoder, "encode", cutting)
+    for _ in range(2):
+        said: list[str] = []
+        RunCaptions.read(CLIPS, Recipe(), said.append)
+        assert [line for line in said if "only the first" in line and "a dog" in line]
+
+
+@pytest.mark.parametrize("name", ["fingerprint", "tokenizer_sha256", "pooling", "max_tokens"])
+def test_features_of_another_encoder_are_not_taken(
+    read: Callable[..., list[str]], fake_encoder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    read()
+    (tmp_path / "captions.safetensors").unlink()
     monkeypatch.setattr(fake_encoder, name, "other")
     assert len(read()) == 3
 
 
 def test_features_of_another_precision_are_not_taken(read: Callable[..., list[str]]) -> None:
-    read()
-    for _ in range(2):
-        assert len(read(encoder_precision="int8")) == 3
-        assert read(encoder_precision="int8") == []
-        assert len(read()) == 3
+    assert len(read()) == 3
+    assert len(read(encoder_precision="int8")) == 3
+    assert len(read(encoder_precision="nf4")) == 3
+    assert read() == read(encoder_precision="int8") == []
 
 
 def test_the_encoder_is_loaded_in_the_precision_of_the_recipe(
@@ -83,7 +116,7 @@ def test_folders_named_by_class_train_on_their_words_with_a_tenth_of_the_clips_w
         (tmp_path / name).parent.mkdir(exist_ok=True)
         frames = np.random.default_rng(len(name)).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
         write_clip(tmp_path / name, frames, frame_ms=100, metadata=None)
-    clips = load_clips(tmp_path, num_frames=2, size=8, channels=3, background="white", fit="crop")
+    clips = load_clips(tmp_path, Pixels(num_frames=2, size=8, channels=3, background="white", fit="crop"))
     source = RunCaptions.read(clips, Recipe(), lambda line: None).training_clips(clips)
 
     drawn = {"seed": 0, "step": 0, "places": range(NUM_DRAWN), "global_batch": NUM_DRAWN, "num_timesteps": 10}
@@ -96,8 +129,11 @@ def test_folders_named_by_class_train_on_their_words_with_a_tenth_of_the_clips_w
         assert torch.equal(text["pooled"][place], features[record.path.parent.name])
 
 
-def test_a_damaged_file_is_passed_over(read: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_a_damaged_file_is_passed_over(
+    read: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read()
+    monkeypatch.setenv("T2V_CACHE", str(tmp_path / "other"))
     path = tmp_path / "captions.safetensors"
     path.write_bytes(path.read_bytes()[:40])
     assert len(read()) == 3

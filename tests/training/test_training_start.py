@@ -1,12 +1,19 @@
 """Starting runs, and refusing to: fresh ones, ones from other weights, and folders that are something else."""
 
+from typing import Any
+
 import pytest
+import torch
 
 from t2v.checkpoint import load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import load_recipe
+from t2v.data import folder, pixels
+from t2v.data.clip import Clip
 from t2v.errors import CheckpointError, DatasetError, RunError, SettingsError
+from t2v.runtime import Precision
 from t2v.training import start
+from t2v.training.choose import Choice, Cost
 from t2v.training.request import duration
 
 
@@ -145,6 +152,36 @@ def test_what_is_good_in_a_folder_is_trained_on_and_the_rest_is_named(bench) -> 
         assert any(line.startswith(f"left out: {name} ") for line in bench.said), bench.said
     assert "01.gif" in ready.training.plan.clips
     assert not {"x.gif", "empty.gif", "04.gif"} & ready.training.plan.clips.keys()
+
+
+def test_no_clip_is_decoded_twice_however_runs_are_started(bench, monkeypatch) -> None:
+    seen: list[bytes] = []
+    decode = pixels.decode_clip
+
+    def counting(data: bytes, **options: int) -> Clip:
+        seen.append(data)
+        return decode(data, **options)
+
+    def choice(**asked: Any) -> Choice:
+        return Choice(load_recipe(bench.recipe), Cost(0.1, 0.1, 2, Precision("fp32", "made up")), ())
+
+    for module in (pixels, folder):
+        monkeypatch.setattr(module, "decode_clip", counting)
+    monkeypatch.setattr(start, "choose_recipe", choice)
+    chosen = bench.open(recipe=None, budget_s=1.0, out=bench.folder / "chosen")
+    assert len(seen) == 3
+    bench.open(recipe=None, out=bench.folder / "chosen")
+    recipe = str(chosen.training.run.recipe)
+    other = bench.open(recipe=recipe, out=bench.folder / "other")
+    assert len(seen) == 3
+    assert "decoded before" in bench.last_words
+    for ours, first in zip(other.training.clips.frames, chosen.training.clips.frames, strict=True):
+        assert torch.equal(ours, first)
+    monkeypatch.setenv("T2V_CACHE", str(bench.folder / "elsewhere"))
+    anew = bench.open(recipe=recipe, out=bench.folder / "anew")
+    assert len(seen) == 6
+    for ours, first in zip(anew.training.clips.frames, chosen.training.clips.frames, strict=True):
+        assert torch.equal(ours, first)
 
 
 def test_the_recipe_of_a_run_starts_the_same_run_elsewhere(bench) -> None:

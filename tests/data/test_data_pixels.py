@@ -1,0 +1,148 @@
+"""The same pixels with a cache and without, and no file decoded twice."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from t2v.data import pixels
+from t2v.data.clip import to_training
+from t2v.data.folder import load_clips, scan_folder, survey_folder
+from t2v.data.pixels import Pixels, facts_of
+from t2v.data.video_files import read_clip, write_clip
+
+SMALL = Pixels(num_frames=3, size=8, channels=3, background="white", fit="crop")
+OTHERS = [
+    replace(SMALL, num_frames=4),
+    replace(SMALL, size=16),
+    replace(SMALL, channels=1),
+    replace(SMALL, channels=4),
+    replace(SMALL, background="black"),
+    replace(SMALL, fit="pad"),
+]
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Three clips with holes, wider than high, one of them twice; and a damaged one."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number in range(3):
+        frames = np.random.default_rng(number).integers(0, 256, (4, 9, 12, 4), dtype=np.uint8)
+        write_clip(folder / f"{number}.gif", frames // 64 * 64, frame_ms=100, metadata=None)
+    (folder / "again.gif").write_bytes((folder / "0.gif").read_bytes())
+    (folder / "cut.gif").write_bytes((folder / "1.gif").read_bytes()[:-40])
+    return folder
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The contents that were decoded."""
+    seen: list[bytes] = []
+    decode = pixels.decode_clip
+
+    def counting(data: bytes, **options: int):
+        seen.append(data)
+        return decode(data, **options)
+
+    monkeypatch.setattr(pixels, "decode_clip", counting)
+    return seen
+
+
+def same(one, other) -> bool:
+    equal = all(np.array_equal(a, b) for a, b in zip(one.frames, other.frames, strict=True))
+    return equal and one.scan == other.scan
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 7])
+def test_frames_that_are_not_chosen_change_nothing(clips, num_frames):
+    settings = replace(SMALL, num_frames=num_frames)
+    for path in sorted(clips.glob("?.gif")):
+        whole = to_training(
+            read_clip(path, max_side=8), num_frames=num_frames, size=8, channels=3, background="white", fit="crop"
+        )
+        facts, frames = settings.decode(path.read_bytes())
+        assert np.array_equal(frames, whole)
+        assert facts == facts_of(read_clip(path))
+
+
+def test_a_clip_that_is_empty_at_the_chosen_moments_is_a_clip(tmp_path):
+    frames = np.zeros((5, 9, 12, 4), dtype=np.uint8)
+    frames[0] = 255
+    write_clip(tmp_path / "flash.gif", frames, frame_ms=100, metadata=None)
+    facts, chosen = replace(SMALL, num_frames=1, channels=4).decode((tmp_path / "flash.gif").read_bytes())
+    assert facts["num_frames"] == 5
+    assert not chosen.any()
+    write_clip(tmp_path / "none.gif", np.zeros_like(frames), frame_ms=100, metadata=None)
+    assert "shows nothing" in SMALL.decode((tmp_path / "none.gif").read_bytes())[0]["reason"]
+
+
+@pytest.mark.parametrize("settings", [SMALL, *OTHERS])
+def test_pixels_are_the_same_with_a_cache_and_from_a_cache(clips, tmp_path, settings):
+    plain, first, second = (load_clips(clips, settings, cache=cache) for cache in (None, tmp_path, tmp_path))
+    assert same(plain, first) and same(plain, second)
+    assert (first.num_decoded, second.num_decoded) == (4, 0)
+    assert len(plain.records) == 4
+    assert all(frames.shape == settings.shape for frames in second.frames)
+
+
+def test_a_second_start_decodes_nothing_not_even_what_is_damaged(clips, tmp_path, decoded):
+    load_clips(clips, SMALL, cache=tmp_path / "cache", num_workers=1)
+    first = len(decoded)
+    again = load_clips(clips, SMALL, cache=tmp_path / "cache")
+    assert len(decoded) == first
+    assert [item.key for item in again.left_out] == ["cut.gif"]
+
+
+def test_a_start_counts_as_use_of_what_it_found(clips, tmp_path):
+    load_clips(clips, SMALL, cache=tmp_path / "cache")
+    (index,) = (tmp_path / "cache").rglob("*.index")
+    os.utime(index, (0, 0))
+    load_clips(clips, SMALL, cache=tmp_path / "cache")
+    assert index.stat().st_mtime > 0
+
+
+def test_a_renamed_file_is_known_and_a_changed_one_read_again(clips, tmp_path, decoded):
+    load_clips(clips, SMALL, cache=tmp_path / "cache")
+    (clips / "1.gif").rename(clips / "renamed.gif")
+    old = os.stat(clips / "2.gif")
+    write_clip(clips / "2.gif", np.full((4, 9, 12, 3), 99, dtype=np.uint8), frame_ms=100, metadata=None)
+    os.utime(clips / "2.gif", (old.st_atime, old.st_mtime))
+    decoded.clear()
+    loaded = load_clips(clips, SMALL, cache=tmp_path / "cache")
+    assert decoded == [(clips / "2.gif").read_bytes()]
+    assert (loaded.frames[1] == 99).all()
+    assert same(loaded, load_clips(clips, SMALL))
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_another_setting_meets_no_stale_pixels(clips, tmp_path, other):
+    load_clips(clips, SMALL, cache=tmp_path / "cache")
+    assert same(load_clips(clips, other, cache=tmp_path / "cache"), load_clips(clips, other))
+
+
+def test_a_setting_that_changes_no_pixel_is_the_same_kind():
+    assert replace(SMALL, background="#ffffff").kind == SMALL.kind
+    assert replace(SMALL, channels=4).kind == replace(SMALL, channels=4, background="black").kind
+
+
+def test_other_code_reads_anew(tmp_path, monkeypatch):
+    (tmp_path / "gif.py").write_text("# decodes otherwise")
+    before = SMALL.kind
+    monkeypatch.setattr(pixels.gif, "__file__", str(tmp_path / "gif.py"))
+    assert SMALL.kind != before
+
+
+def test_pixels_are_kept_in_memory_where_the_disk_is_not_to_be_written(clips, tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    said: list[str] = []
+    loaded = load_clips(clips, SMALL, cache=tmp_path / "cache", say=said.append)
+    assert same(loaded, load_clips(clips, SMALL))
+    assert len(said) == 1 and "going on in memory" in said[0]
+
+
+def test_a_survey_knows_what_a_scan_knows_save_damage_within_frames(clips):
+    (clips / "cut.gif").unlink()
+    assert survey_folder(clips) == scan_folder(clips)
