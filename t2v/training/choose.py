@@ -16,7 +16,7 @@ from t2v.config import Recipe, RecipeName, load_recipe
 from t2v.model import Unet3D
 from t2v.runtime import Precision, choose_precision, generator
 from t2v.sampling import build_diffusion, sample_clips
-from t2v.training.batches import TrainingClips, draw_batch
+from t2v.training.batches import Batch, TrainingClips, draw_batch
 from t2v.training.loop import Training, agreed, make_accelerator
 from t2v.training.plan import Machine, Plan, Stretch
 from t2v.training.samples import sample_settings
@@ -185,16 +185,7 @@ def probe_precision(recipe: Recipe, *, cond_dim: int | None, device: torch.devic
     if asked != "auto":
         return Precision(asked, "as asked")
     network = fresh_network(recipe, cond_dim).to(device)
-    batch = draw_batch(
-        _made_up_clips(recipe, cond_dim),
-        seed=0,
-        step=0,
-        places=range(min(4, recipe.train.batch_size)),
-        global_batch=recipe.train.batch_size,
-        num_timesteps=recipe.diffusion.num_timesteps,
-        flip_prob=0.0,
-        drop_prob=0.0,
-    ).to(device)
+    batch = made_up_batch(recipe, cond_dim, num_clips=min(4, recipe.train.batch_size)).to(device)
 
     def run(bf16: bool) -> Tensor:
         network.zero_grad()
@@ -211,6 +202,20 @@ def fresh_network(recipe: Recipe, cond_dim: int | None) -> Unet3D:
     with torch.random.fork_rng():
         torch.manual_seed(generator("weights", recipe.train.seed).initial_seed())
         return build_network(recipe, cond_dim)
+
+
+def made_up_batch(recipe: Recipe, cond_dim: int | None, *, num_clips: int) -> Batch:
+    """A batch such as training would draw, for timings."""
+    return draw_batch(
+        _made_up_clips(recipe, cond_dim),
+        seed=0,
+        step=0,
+        places=range(num_clips),
+        global_batch=num_clips,
+        num_timesteps=recipe.diffusion.num_timesteps,
+        flip_prob=0.0,
+        drop_prob=0.0,
+    )
 
 
 def _made_up_clips(recipe: Recipe, cond_dim: int | None) -> TrainingClips:
