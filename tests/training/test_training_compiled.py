@@ -147,11 +147,11 @@ def test_without_a_compiler_a_run_is_trained_as_it_is_and_that_is_said_once(
 ) -> None:
     without_compiler(monkeypatch, how)
     assert bench.train().training.step == 4
-    assert [line for line in bench.said if "compile" in line] == [
+    assert [line for line in bench.said if "compiled:" in line] == [
         "not compiled: this machine has no C++ compiler (such as g++), without which everything works too"
     ]
     bench.open(num_steps=6)
-    assert "compile" not in bench.last_words
+    assert "compiled:" not in bench.last_words
 
 
 def test_always_without_a_compiler_is_refused_before_anything_is_made(bench, monkeypatch: pytest.MonkeyPatch) -> None:
