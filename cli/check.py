@@ -8,7 +8,6 @@ import typer
 
 from t2v.cli.console import answer, say
 from t2v.config import DeviceName
-from t2v.errors import SettingsError
 
 if TYPE_CHECKING:
     from t2v.data.check import Report
@@ -29,9 +28,8 @@ def check(
     """
     if (gifs is None) != machine:
         given = "both were" if machine else "neither was"
-        raise SettingsError(
-            f"t2v check takes a folder of GIFs or --machine, and {given} given; try t2v check ./gifs, or "
-            "t2v check --machine"
+        raise typer.BadParameter(
+            f"give a folder of GIFs or --machine; {given} given. Try t2v check ./gifs, or t2v check --machine"
         )
     if gifs is None:
         from t2v.training.machine import check_machine
@@ -40,7 +38,7 @@ def check(
         _print(check_machine(device), as_json=as_json)
         return
     if device != "auto":
-        raise SettingsError("--device says what --machine measures; clips are read the same on every device")
+        raise typer.BadParameter("--device says what --machine measures; clips are read the same on every device")
     from t2v.data.check import check_folder
 
     report = check_folder(gifs)

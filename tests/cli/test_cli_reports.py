@@ -102,10 +102,17 @@ def test_check_of_nothing_is_one_line(refused):
     assert "nowhere" in refused("check", "nowhere")
 
 
-def test_check_takes_a_folder_or_the_machine(refused):
-    assert "takes a folder of GIFs or --machine, and neither was given; try t2v check ./gifs" in refused("check")
-    assert "and both were given" in refused("check", "clips", "--machine")
-    assert "--device says what --machine measures" in refused("check", "clips", "--device", "cpu")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "neither was given. Try t2v check ./gifs, or t2v check --machine"),
+        (("clips", "--machine"), "both were given"),
+        (("clips", "--device", "cpu"), "--device says what --machine measures"),
+    ],
+)
+def test_check_takes_a_folder_or_the_machine(t2v, arguments, said):
+    status, out, err = t2v("check", *arguments)
+    assert (status, out) == (2, "") and said in " ".join(err.split())
 
 
 def test_check_of_the_machine_is_a_table_or_json(t2v, monkeypatch):
