@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from t2v.config import TrainSettings, load_recipe, recipe_names
 from t2v.errors import SettingsError
 from t2v.runtime import Precision, cpp_compiler, pick_device
-from t2v.training.choose import probe_precision, seconds_per_step
+from t2v.training.choose import MEASURED_S, probe_precision, seconds_per_step
 from t2v.training.optimizer import build_optimizer
 
 PROBED_RECIPE = "small"
@@ -89,6 +89,8 @@ class MachineReport:
                 f"{_figure(pace.clips_per_minute):>11}"
                 for pace in self.paces
             ),
+            "",
+            f"steps longer than {MEASURED_S:g} s are foretold from a pass of one clip",
         ]
 
     def as_dict(self) -> dict[str, Any]:
