@@ -30,6 +30,7 @@ SpacingName = Literal[
 ]
 ThresholdName = Literal["static", "dynamic", "none"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+CompileName = Literal["auto", "never", "always"]
 OptimizerName = Literal["adamw", "adamw8bit"]
 DecayName = Literal["constant", "cosine", "linear"]
 AverageDeviceName = Literal["same", "cpu"]
@@ -220,6 +221,9 @@ class TrainSettings(Settings):
     )
     precision: PrecisionName = Field(
         "auto", description="arithmetic of the network; auto measures this machine; fp16 scales its losses"
+    )
+    compile: CompileName = Field(
+        "auto", description="torch.compile; auto measures whether it pays within the run, compile time counted"
     )
     save_every: int = Field(500, ge=1, description="steps between saved states")
     sample_every: int = Field(1000, ge=1, description="steps between sample sheets")

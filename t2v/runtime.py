@@ -1,11 +1,15 @@
-"""What the machine offers: its device, a precision that pays, and random numbers as functions of keys."""
+"""What the machine offers: its device, a precision that pays, a compiler, and random numbers as functions of keys."""
 
 import hashlib
+import os
+import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -79,8 +83,12 @@ def choose_precision(
             outputs[bf16] = run(bf16).float()
             seconds[bf16].append(clock() - start)
     speedup = statistics.median(seconds[False][1:]) / max(statistics.median(seconds[True][1:]), 1e-9)
-    error = ((outputs[True] - outputs[False]).norm() / outputs[False].norm().clamp(min=1e-12)).item()
-    return decide_precision(speedup=speedup, error=error)
+    return decide_precision(speedup=speedup, error=relative_error(outputs[True], outputs[False]))
+
+
+def relative_error(given: Tensor, true: Tensor) -> float:
+    """||given - true|| / ||true||."""
+    return ((given - true).norm() / true.norm().clamp(min=1e-12)).item()
 
 
 def bf16_matmul_speedup(*, clock: Callable[[], float] = time.perf_counter) -> float:
@@ -104,3 +112,21 @@ def decide_precision(*, speedup: float, error: float) -> Precision:
     if speedup < MIN_BF16_SPEEDUP:
         return Precision("fp32", f"bf16 runs at {speedup:.2g}x the speed of float32 here")
     return Precision("bf16", f"{speedup:.2g}x as fast as float32 here, {error:.2%} apart")
+
+
+def cpp_compiler() -> str | None:
+    """The C++ compiler that torch.compile would call on this machine, with its path; None where there is none."""
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    return shutil.which(os.environ.get("CXX", usual))
+
+
+def cache_folder() -> Path:
+    """Where t2v keeps, for this person, what is costly to make again. The folder itself may not be there yet."""
+    match sys.platform:
+        case "darwin":
+            base = Path.home() / "Library" / "Caches"
+        case "win32":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        case _:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "t2v"

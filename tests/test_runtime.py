@@ -2,7 +2,9 @@
 
 import math
 import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -18,11 +20,14 @@ from t2v.runtime import (
     LOW_PRECISIONS,
     autocast,
     bf16_matmul_speedup,
+    cache_folder,
     choose_precision,
+    cpp_compiler,
     decide_precision,
     derived_seed,
     generator,
     pick_device,
+    relative_error,
 )
 
 
@@ -151,3 +156,48 @@ def test_the_quick_look_at_the_cpu_is_not_fooled_by_one_disturbed_turn() -> None
     """Each turn reads the clock twice. Here every turn takes 1 s, save one that something else held up."""
     readings = iter([0, 1, 2, 3, 4, 104, 105, 106, *range(200, 208)])
     assert bf16_matmul_speedup(clock=lambda: float(next(readings))) == pytest.approx(1.0)
+
+
+def test_an_error_is_told_against_what_is_true() -> None:
+    true = torch.tensor([3.0, 4.0])
+    assert relative_error(true, true) == 0
+    assert relative_error(torch.tensor([3.0, 3.0]), true) == pytest.approx(0.2)
+    assert math.isnan(relative_error(torch.tensor([math.nan, 4.0]), true))
+
+
+@pytest.mark.parametrize(("system", "usual"), [("linux", "g++"), ("darwin", "clang++")])
+def test_the_compiler_is_the_usual_one_of_the_system_or_the_one_named(
+    system: str, usual: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert cpp_compiler() is None
+    for name in (usual, "mine"):
+        (tmp_path / name).touch(mode=0o755)
+    assert cpp_compiler() == str(tmp_path / usual)
+    monkeypatch.setenv("CXX", "mine")
+    assert cpp_compiler() == str(tmp_path / "mine")
+    monkeypatch.setenv("CXX", "gone")
+    assert cpp_compiler() is None
+
+
+@pytest.mark.parametrize(
+    ("system", "variable", "folder"),
+    [
+        ("linux", None, "home/.cache/t2v"),
+        ("linux", "XDG_CACHE_HOME", "elsewhere/t2v"),
+        ("darwin", None, "home/Library/Caches/t2v"),
+        ("win32", "LOCALAPPDATA", "elsewhere/t2v"),
+    ],
+)
+def test_caches_lie_where_the_system_keeps_them(
+    system: str, variable: str | None, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(variable, str(tmp_path / "elsewhere"))
+    assert cache_folder() == tmp_path / folder

@@ -67,7 +67,7 @@ def _steps_of_budget(plan: Plan, newest: StepFolder, budget_s: float) -> int:
     """Steps that a budget allows in all, at the pace of those already taken."""
     step, seconds = newest.step, newest.seconds()
     seconds_per_step = pace(plan, step, seconds) + plan.seconds_beside_step
-    spent = seconds + step * plan.seconds_beside_step
+    spent = seconds + step * plan.seconds_beside_step + plan.seconds_to_compile
     return step + max(0, int((budget_s - spent) / seconds_per_step))
 
 

@@ -16,7 +16,7 @@ from t2v.config import Recipe, RecipeName, load_recipe
 from t2v.model import Unet3D
 from t2v.runtime import Precision, choose_precision, generator
 from t2v.sampling import build_diffusion, sample_clips
-from t2v.training.batches import TrainingClips, draw_batch
+from t2v.training.batches import Batch, TrainingClips, draw_batch
 from t2v.training.loop import Training, agreed, make_accelerator
 from t2v.training.plan import Machine, Plan, Stretch
 from t2v.training.samples import sample_settings
@@ -127,14 +127,40 @@ def measure_cost(
     recipe: Recipe, *, cond_dim: int | None, num_prompts: int, device: torch.device, precision: Precision | None
 ) -> Cost:
     """Time the loop's own steps on made-up clips. precision None: probe for the better one first."""
-    clips = _made_up_clips(recipe, cond_dim)
     # What a clock says is agreed on at once: processes that went on differently would wait for each other for ever.
     chosen = agreed(precision or probe_precision(recipe, cond_dim=cond_dim, device=device))
+    training = _made_up_run(recipe, cond_dim=cond_dim, device=device, precision=chosen)
+    first = agreed(_seconds(training.take_step))  # allocates and warms up
+    # Not longer than a short run is worth.
+    num_timed = max(1, min(20, recipe.train.num_steps // 20, int(MEASURED_S / first)))
+    step_s = statistics.median(_seconds(training.take_step) for _ in range(num_timed))
+    sheet_s = num_prompts * _seconds_per_sample(training)
+    return agreed(Cost(step_s, sheet_s, training.global_batch, chosen))
+
+
+def seconds_per_step(recipe: Recipe, *, cond_dim: int | None, device: torch.device, precision: Precision) -> float:
+    """About what an optimizer step takes, from as few passes as tell; MEASURED_S or one pass of one clip suffice."""
+    train = recipe.train
+    num_clips = train.batch_size * train.accumulation
+    share = {"batch_size": 1, "accumulation": 1}
+    least = recipe.model_copy(update={"train": train.model_copy(update=share)})
+    training = _made_up_run(least, cond_dim=cond_dim, device=device, precision=precision)
+    one_s = _seconds(training.take_step)
+    if one_s < MEASURED_S:
+        one_s = _seconds(training.take_step)  # the first allocated and warmed up
+    if one_s * num_clips > MEASURED_S:
+        return one_s * num_clips
+    training = _made_up_run(recipe, cond_dim=cond_dim, device=device, precision=precision)
+    return min(_seconds(training.take_step) for _ in range(3))
+
+
+def _made_up_run(recipe: Recipe, *, cond_dim: int | None, device: torch.device, precision: Precision) -> Training:
+    """A run on made-up clips, of which nothing is written."""
     accelerator = make_accelerator(device)
     plan = Plan(
         recipe=recipe,
-        precision=chosen.name,
-        precision_reason=chosen.reason,
+        precision=precision.name,
+        precision_reason=precision.reason,
         seconds_per_step=0.0,
         stretches=(Stretch(start=0, end=recipe.train.num_steps),),
         machine=Machine.here(accelerator.device, accelerator.num_processes),
@@ -145,14 +171,8 @@ def measure_cost(
         encoder_sha256=None,
         prompts=(),
     )
-    network = fresh_network(recipe, cond_dim)
-    training = Training(RunFolder(Path("never-written")), plan, network, clips, accelerator)
-    first = agreed(_seconds(training.take_step))  # allocates and warms up
-    # Not longer than a short run is worth.
-    num_timed = max(1, min(20, recipe.train.num_steps // 20, int(MEASURED_S / first)))
-    step_s = statistics.median(_seconds(training.take_step) for _ in range(num_timed))
-    sheet_s = num_prompts * _seconds_per_sample(training, clips)
-    return agreed(Cost(step_s, sheet_s, training.global_batch, chosen))
+    run, network = RunFolder(Path("never-written")), fresh_network(recipe, cond_dim)
+    return Training(run, plan, network, _made_up_clips(recipe, cond_dim), accelerator)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -161,14 +181,14 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _seconds_per_sample(training: Training, clips: TrainingClips) -> float:
+def _seconds_per_sample(training: Training) -> float:
     """What one clip of a sample sheet takes, from its second denoising step; the first warms up."""
     recipe = training.plan.recipe
-    data, settings = recipe.data, sample_settings(recipe)
+    data, settings, pooled = recipe.data, sample_settings(recipe), training.clips.pooled
     steps = sample_clips(
         training.ema.network,
         build_diffusion(recipe),
-        pooled=None if clips.pooled is None else clips.pooled[:1],
+        pooled=None if pooled is None else pooled[:1],
         num_clips=1,
         shape=(data.channels, data.num_frames, data.size, data.size),
         seed=0,
@@ -187,16 +207,7 @@ def probe_precision(recipe: Recipe, *, cond_dim: int | None, device: torch.devic
     # A network started at zero answers 0 in whatever precision.
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"zero_init": False})})
     network = fresh_network(recipe, cond_dim).to(device)
-    batch = draw_batch(
-        _made_up_clips(recipe, cond_dim),
-        seed=0,
-        step=0,
-        places=range(min(4, recipe.train.batch_size)),
-        global_batch=recipe.train.batch_size,
-        num_timesteps=recipe.diffusion.num_timesteps,
-        flip_prob=0.0,
-        drop_prob=0.0,
-    ).to(device)
+    batch = made_up_batch(recipe, cond_dim, num_clips=min(4, recipe.train.batch_size)).to(device)
 
     def run(bf16: bool) -> Tensor:
         network.zero_grad()
@@ -213,6 +224,20 @@ def fresh_network(recipe: Recipe, cond_dim: int | None) -> Unet3D:
     with torch.random.fork_rng():
         torch.manual_seed(generator("weights", recipe.train.seed).initial_seed())
         return build_network(recipe, cond_dim)
+
+
+def made_up_batch(recipe: Recipe, cond_dim: int | None, *, num_clips: int) -> Batch:
+    """A batch such as training would draw, for timings."""
+    return draw_batch(
+        _made_up_clips(recipe, cond_dim),
+        seed=0,
+        step=0,
+        places=range(num_clips),
+        global_batch=num_clips,
+        num_timesteps=recipe.diffusion.num_timesteps,
+        flip_prob=0.0,
+        drop_prob=0.0,
+    )
 
 
 def _made_up_clips(recipe: Recipe, cond_dim: int | None) -> TrainingClips:

@@ -69,6 +69,9 @@ class Plan(Settings):
     recipe: Recipe
     precision: str
     precision_reason: str
+    compiled: bool = Field(False, description="whether torch.compile makes the network's code; older runs are not")
+    compile_reason: str = ""
+    seconds_to_compile: float = Field(0.0, description="spent at the start on compiling and on measuring what it gives")
     seconds_per_step: float = Field(description="measured at the start; what the time foretold rests on")
     seconds_per_sheet: float = Field(0.0, description="of a sample sheet, as expected at the start")
     seconds_per_save: float = Field(0.0, description="of a saved state, as measured at the start")

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,12 @@ from t2v.config import Recipe, check_key, load_recipe, recipe_from_mapping
 from t2v.data.folder import LoadedClips, describe_difference, load_clips, survey_folder
 from t2v.data.pixels import Pixels
 from t2v.errors import RunError, SettingsError
+from t2v.model import Unet3D
 from t2v.runtime import Precision, pick_device
 from t2v.training.captions import RunCaptions
 from t2v.training.changes import check_parent, extended, pace, ways_on, with_what_is_typed
 from t2v.training.choose import DEFAULT_BUDGET_S, Cost, choose_recipe, fit_to_budget, fresh_network, measure_cost
+from t2v.training.compiled import Compilation, choose_compiled, compile_again
 from t2v.training.loop import Training, agreed, make_accelerator
 from t2v.training.plan import Machine, Plan, Stretch, load_plan, save_plan
 from t2v.training.request import TrainRequest, duration
@@ -112,12 +114,19 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
         if budget_s is not None:
             recipe = fit_to_budget(recipe, budget_s, cost, request.typed)
     say(f"arithmetic: {cost.precision.name} ({cost.precision.reason})")
-
     accelerator = make_accelerator(device)
+    network, compilation = _maybe_compiled(recipe, captions.cond_dim, cost, accelerator.device, say)
+    cost = replace(cost, seconds_per_step=compilation.seconds_per_step or cost.seconds_per_step)
+    if budget_s is not None and compilation.seconds:
+        recipe = fit_to_budget(recipe, budget_s - compilation.seconds, cost, request.typed)
+
     plan = Plan(
         recipe=recipe,
         precision=cost.precision.name,
         precision_reason=cost.precision.reason,
+        compiled=compilation.used,
+        compile_reason=compilation.reason,
+        seconds_to_compile=compilation.seconds,
         seconds_per_step=cost.seconds_per_step,
         seconds_per_sheet=cost.seconds_per_sheet,
         budget_s=budget_s,
@@ -130,7 +139,6 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
         encoder_sha256=captions.encoder_sha256,
         prompts=prompts,
     )
-    network = fresh_network(recipe, captions.cond_dim)
     if parent is not None:
         network.load_state_dict({name: tensor.float() for name, tensor in parent.weights.items()})
         say(f"weights from {parent.path}, trained for {parent.header.step} steps")
@@ -178,6 +186,9 @@ def _resume(request: TrainRequest, run: RunFolder, device: torch.device, say: Sa
         say(f"note: the result will not be bit-identical to an unbroken run ({'; '.join(changes)})")
     plan = extended(request, plan, newest, say)
     network = fresh_network(plan.recipe, plan.cond_dim)
+    steps_left = newest.step < plan.num_steps
+    if plan.compiled and steps_left and not compile_again(network, plan, device=accelerator.device, say=say):
+        network = fresh_network(plan.recipe, plan.cond_dim)
     training = Training(run, plan, network, captions.training_clips(clips), accelerator)
     training.resume(newest)
     if plan != stored and accelerator.is_main_process:
@@ -189,6 +200,17 @@ def _resume(request: TrainRequest, run: RunFolder, device: torch.device, say: Sa
         say(f"going on with {run.path} at step {training.step} of {plan.num_steps}")
         _foretell(plan, training, say)
     return ready
+
+
+def _maybe_compiled(
+    recipe: Recipe, cond_dim: int | None, cost: Cost, device: torch.device, say: Say
+) -> tuple[Unet3D, Compilation]:
+    """The run's network with its first weights, compiled where that pays."""
+    network = fresh_network(recipe, cond_dim)
+    compilation = agreed(choose_compiled(network, recipe, cond_dim=cond_dim, cost=cost, device=device, say=say))
+    say(str(compilation))
+    tried_in_vain = compilation.seconds and not compilation.used
+    return fresh_network(recipe, cond_dim) if tried_in_vain else network, compilation
 
 
 def _newest_step(run: RunFolder, say: Say) -> StepFolder:

@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from t2v.checkpoint import load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.data.video_files import write_clip
+from t2v.runtime import Precision
+from t2v.training import machine
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -98,6 +100,49 @@ def test_check_of_nothing_is_one_line(refused):
     Path("empty").mkdir()
     assert "empty" in refused("check", "empty")
     assert "nowhere" in refused("check", "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "neither was given. Try t2v check ./gifs, or t2v check --machine"),
+        (("clips", "--machine"), "both were given"),
+        (("clips", "--device", "cpu"), "--device says what --machine measures"),
+    ],
+)
+def test_check_takes_a_folder_or_the_machine(t2v, arguments, said):
+    status, out, err = t2v("check", *arguments)
+    assert (status, out) == (2, "") and said in " ".join(err.split())
+
+
+def test_check_of_the_machine_is_a_table_or_json(t2v, monkeypatch):
+    asked = []
+    monkeypatch.setattr(machine, "check_machine", lambda device: asked.append(device) or report())
+    status, out, err = t2v("check", "--machine")
+    assert (status, out.splitlines()) == (0, report().lines())
+    assert err == "measuring this machine; keep it free of other work meanwhile\n"
+    status, out, _ = t2v("check", "--machine", "--json", "--device", "cpu")
+    assert (status, json.loads(out)) == (0, json.loads(json.dumps(report().as_dict())))
+    assert asked == ["auto", "cpu"]
+
+
+def report():
+    return machine.MachineReport(
+        device="cpu",
+        processor="a made-up one",
+        devices={"cuda": False},
+        num_cores=2,
+        num_threads=1,
+        memory_gb=None,
+        torch="2.13",
+        compiler=None,
+        eight_bit=None,
+        matmul={"fp32": 280.0, "bf16": 1300.0},
+        convolution={"fp32": 200.0, "bf16": 2500.0},
+        copying=10.0,
+        precision=Precision("bf16", "made up"),
+        paces=(machine.Pace("tiny", 8, 0.5),),
+    )
 
 
 # worlds
