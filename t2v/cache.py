@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -31,11 +32,17 @@ Facts = dict[str, Any]
 
 
 def cache_folder() -> Path:
-    """Where T2V_CACHE says, or t2v's part of the user's cache folder."""
-    asked = os.environ.get(ENVIRONMENT)
-    if asked:
+    """Where T2V_CACHE says, or t2v's part of the person's folder of caches. It may not be there yet."""
+    if asked := os.environ.get(ENVIRONMENT):
         return Path(asked).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t2v"
+    match sys.platform:
+        case "darwin":
+            base = Path.home() / "Library" / "Caches"
+        case "win32":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        case _:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "t2v"
 
 
 class RowCache:

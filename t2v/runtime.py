@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -118,15 +117,3 @@ def cpp_compiler() -> str | None:
     """The C++ compiler that torch.compile would call on this machine, with its path; None where there is none."""
     usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     return shutil.which(os.environ.get("CXX", usual))
-
-
-def cache_folder() -> Path:
-    """Where t2v keeps, for this person, what is costly to make again. The folder itself may not be there yet."""
-    match sys.platform:
-        case "darwin":
-            base = Path.home() / "Library" / "Caches"
-        case "win32":
-            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-        case _:
-            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "t2v"

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -163,8 +164,22 @@ def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
 def test_the_cache_lies_where_the_environment_says(monkeypatch):
     monkeypatch.setenv("T2V_CACHE", "~/elsewhere")
     assert cache_folder() == Path.home() / "elsewhere"
-    monkeypatch.delenv("T2V_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert cache_folder() == Path("/xdg/t2v")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache" / "t2v"
+
+
+@pytest.mark.parametrize(
+    ("system", "variable", "folder"),
+    [
+        ("linux", None, "home/.cache/t2v"),
+        ("linux", "XDG_CACHE_HOME", "elsewhere/t2v"),
+        ("darwin", None, "home/Library/Caches/t2v"),
+        ("win32", "LOCALAPPDATA", "elsewhere/t2v"),
+    ],
+)
+def test_caches_lie_where_the_system_keeps_them(system, variable, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    for name in ("T2V_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(variable, str(tmp_path / "elsewhere"))
+    assert cache_folder() == tmp_path / folder

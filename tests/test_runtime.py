@@ -20,7 +20,6 @@ from t2v.runtime import (
     LOW_PRECISIONS,
     autocast,
     bf16_matmul_speedup,
-    cache_folder,
     choose_precision,
     cpp_compiler,
     decide_precision,
@@ -180,24 +179,3 @@ def test_the_compiler_is_the_usual_one_of_the_system_or_the_one_named(
     assert cpp_compiler() == str(tmp_path / "mine")
     monkeypatch.setenv("CXX", "gone")
     assert cpp_compiler() is None
-
-
-@pytest.mark.parametrize(
-    ("system", "variable", "folder"),
-    [
-        ("linux", None, "home/.cache/t2v"),
-        ("linux", "XDG_CACHE_HOME", "elsewhere/t2v"),
-        ("darwin", None, "home/Library/Caches/t2v"),
-        ("win32", "LOCALAPPDATA", "elsewhere/t2v"),
-    ],
-)
-def test_caches_lie_where_the_system_keeps_them(
-    system: str, variable: str | None, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "platform", system)
-    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    if variable is not None:
-        monkeypatch.setenv(variable, str(tmp_path / "elsewhere"))
-    assert cache_folder() == tmp_path / folder

@@ -220,10 +220,12 @@ def probe_precision(recipe: Recipe, *, cond_dim: int | None, device: torch.devic
 
 
 def fresh_network(recipe: Recipe, cond_dim: int | None) -> Unet3D:
-    """A network whose first weights follow from the run's seed, without touching torch's global generator."""
+    """A network to train, whose first weights follow from the run's seed; torch's global generator is not touched."""
     with torch.random.fork_rng():
         torch.manual_seed(generator("weights", recipe.train.seed).initial_seed())
-        return build_network(recipe, cond_dim)
+        network = build_network(recipe, cond_dim)
+    network.checkpoint_activations = recipe.train.checkpoint_activations
+    return network
 
 
 def made_up_batch(recipe: Recipe, cond_dim: int | None, *, num_clips: int) -> Batch:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from t2v.cache import cache_folder
 from t2v.config import Recipe
 from t2v.errors import SettingsError
-from t2v.runtime import MAX_BF16_ERROR, autocast, cache_folder, cpp_compiler, relative_error
+from t2v.runtime import MAX_BF16_ERROR, autocast, cpp_compiler, relative_error
 from t2v.sampling import build_diffusion
 from t2v.training.choose import Cost, made_up_batch
 from t2v.training.plan import Plan

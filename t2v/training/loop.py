@@ -102,7 +102,6 @@ class Training:
             EMA(network, decay=decay, start=settings.ema_start, ramp=settings.ema_ramp, device=kept_on)
             for decay in (settings.ema_decay, *settings.more_ema_decays)
         )
-        network.checkpoint_activations = settings.checkpoint_activations
         optimizer = build_optimizer(network.parameters(), settings)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         # Switched off it leaves losses, gradients and steps as they are.
