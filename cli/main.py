@@ -18,7 +18,6 @@ from t2v.cli.page import app as page
 from t2v.cli.train import train
 from t2v.cli.worlds import worlds
 from t2v.errors import T2VError
-from t2v.memory import keep_freed_memory
 
 app = typer.Typer(
     name="t2v",
@@ -75,7 +74,6 @@ def set_up_process() -> None:
     """What has to be chosen before torch is loaded, where the environment has not chosen already."""
     # By default torch's threads wait by spinning: with one core busy elsewhere, a clip of 3 seconds then takes minutes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    keep_freed_memory()
 
 
 def _one_line(error: Exception) -> str:
