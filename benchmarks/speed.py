@@ -75,29 +75,35 @@ def main() -> None:
 def compare(weights: Path, asked: argparse.Namespace) -> None:
     """The table."""
     one = Shape(1, 10, 64)
-    with side("peer", weights, one) as peer, side("ours", weights, one) as ours:
-        machine = ours("machine")
-        print("\n".join(f"{name}: {value}" for name, value in machine.items()))
-        print(f"\n| what | theirs | ours | times as fast | {asked.rounds} rounds | apart |\n|{' --- |' * 6}")
-        for what in (FORWARD, GUIDED, TRAINING):
-            row(what, peer, ours, what, asked.rounds)
-        if machine["bf16 is"] == "taken":
-            row(f"{FORWARD}, ours in bf16", peer, ours, f"{FORWARD} bf16", asked.rounds)
-        flops = ours("flops")
-        seconds = statistics.median(ours(FORWARD)[0] for _ in range(asked.rounds))
-    peaks = {side_name: peak(side_name, weights, Shape(asked.batch, 10, 64)) for side_name in ("peer", "ours", "lean")}
+    with side("peer", weights, one) as peer:
+        peer("memory")  # once it answers, its weights are written
+        with side("ours", weights, one) as ours:
+            seconds, flops, machine = table(peer, ours, asked.rounds)
+    peaks = {name: peak(name, weights, Shape(asked.batch, 10, 64)) for name in ("peer", "ours", "lean")}
     for name in ("ours", "lean"):
         what = f"memory of a training step of {asked.batch} clips" + (", activations recomputed" * (name == "lean"))
-        print(
-            f"| {what} | {peaks['peer']:.0f} MB | {peaks[name]:.0f} MB | {peaks['peer'] / peaks[name]:.2f} less | | |"
-        )
+        theirs, our = peaks["peer"], peaks[name]
+        print(f"| {what} | {theirs:.0f} MB | {our:.0f} MB | {theirs / our:.2f} times less | | |")
     rate = flops / seconds / 1e9
     print(f"\nour forward: {flops / 1e9:.0f} GFLOP at {rate:.0f} GFLOP/s, {rate / machine['GFLOP/s, products']:.0%} of")
     print("what this machine reaches in matrix products of float32")
 
 
-def row(what: str, peer: Work, ours: Work, work: str, rounds: int) -> None:
-    """Alternate, and print one line."""
+def table(peer: Work, ours: Work, rounds: int) -> tuple[float, int, dict[str, Any]]:
+    """Print the rows that compare seconds. Returns those of our forward, its operations, and the machine."""
+    machine = ours("machine")
+    print("\n".join(f"{name}: {value}" for name, value in machine.items()))
+    print(f"\n| what | theirs | ours | times as fast | {rounds} rounds | apart |\n|{' --- |' * 6}")
+    seconds = row(FORWARD, peer, ours, FORWARD, rounds)
+    for what in (GUIDED, TRAINING):
+        row(what, peer, ours, what, rounds)
+    if machine["bf16 is"] == "taken":
+        row(f"{FORWARD}, ours in bf16", peer, ours, f"{FORWARD} bf16", rounds)
+    return seconds, ours("flops"), machine
+
+
+def row(what: str, peer: Work, ours: Work, work: str, rounds: int) -> float:
+    """Alternate, and print one line. Returns our seconds."""
     seconds: dict[Work, list[float]] = {peer: [], ours: []}
     outputs: dict[Work, np.ndarray] = {}
     for turn in range(rounds + 1):
@@ -110,6 +116,7 @@ def row(what: str, peer: Work, ours: Work, work: str, rounds: int) -> None:
     spread = f"{min(each):.2f} to {max(each):.2f}"
     compared = f"{apart:.1e}" if work.startswith(FORWARD) else ""
     print(f"| {what} | {theirs:.2f} s | {our:.2f} s | {theirs / our:.2f} | {spread} | {compared} |", flush=True)
+    return our
 
 
 def grow(path: Path, weights: Path, rounds: int) -> None:
