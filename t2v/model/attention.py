@@ -42,7 +42,7 @@ class TemporalAttention(nn.Module):
         """x: b f h w c. Returns b f h w c."""
         to_q, to_k, to_v = self.to_qkv.weight.chunk(3)
         to_q, to_k = (self._turned(weight, positions.rotation) for weight in (to_q * self.scale, to_k))
-        if _fits_at_once(x):
+        if _takes_all_at_once(x):
             out = self._attend(rearrange(x, "b f h w c -> f (b h w) c"), to_q, to_k, to_v, positions.bias)
             return rearrange(out, "f (b h w) c -> b f h w c", b=len(x), h=x.shape[2])
         size = max(1, PIECE // (x.shape[1] * len(to_v)))
@@ -55,13 +55,17 @@ class TemporalAttention(nn.Module):
     def _turned(self, weight: Tensor, rotation: Tensor) -> Tensor:
         """A projection followed by the turn of each frame, as one projection a frame: (m d) c to f c (m d).
 
-        The turn is linear, and there are fewer weights than there are pixels to turn.
+        The turn is linear, and where it takes time there are fewer weights than pixels to turn.
         """
         weight = rearrange(weight, "(m d) c -> c m d", m=self.heads).contiguous()
         return rotate(weight, rotation[:, None, None]).flatten(2)
 
     def _attend(self, x: Tensor, to_q: Tensor, to_k: Tensor, to_v: Tensor, bias: Tensor) -> Tensor:
-        """x: f n c, frames in front so that none of what follows is copied. Returns f n c."""
+        """Attend at n pixels, frames in front so that no product copies what it reads.
+
+        x: f n c; to_q, to_k: f c (m d); to_v: (m d) c; bias: 1 or the clips that the pixels are of, 1, m, f, f
+        Returns f n c.
+        """
         q, k, v = (
             rearrange(each, "f n (m d) -> f (n m) d", m=self.heads)
             for each in (torch.bmm(x, to_q.to(x.dtype)), torch.bmm(x, to_k.to(x.dtype)), F.linear(x, to_v))
@@ -108,7 +112,7 @@ class SpatialLinearAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: b f h w c. Returns b f h w c."""
         frames = rearrange(x, "b f h w c -> (b f) (h w) c")
-        size = len(frames) if _fits_at_once(x) else max(1, PIECE // (frames.shape[1] * self.to_out.in_features))
+        size = len(frames) if _takes_all_at_once(x) else max(1, PIECE // (frames.shape[1] * self.to_out.in_features))
         return torch.cat([self._attend(piece) for piece in frames.split(size)]).view(x.shape)
 
     def _attend(self, x: Tensor) -> Tensor:
@@ -131,6 +135,6 @@ def softmax(logits: Tensor, *, dim: int) -> Tensor:
     return logits.softmax(dim, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
-def _fits_at_once(x: Tensor) -> bool:
+def _takes_all_at_once(x: Tensor) -> bool:
     """Whether pieces would gain nothing: a GPU is best given all at once, and a compiler cuts by itself."""
     return x.device.type != "cpu" or torch.compiler.is_compiling()
