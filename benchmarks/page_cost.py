@@ -1,12 +1,16 @@
 """What the page costs over the bare service: seconds a clip by several roads, alternating in one run.
 
     OMP_NUM_THREADS=1 python benchmarks/page_cost.py
+    OMP_NUM_THREADS=1 python benchmarks/page_cost.py --asleep 0.14
 
 The bare service draws and writes the GIF in this process. So does the handler behind the page's button; the other roads
 lead to `t2v app` in a process of its own. Every road has to end in the same file. Also prints the seconds of computing
 by both processes, which tell more than the clock where others use the machine. Exits with 1 where a road takes over 5%
 or 0.3 s longer than the bare service, save that of a gradio_client as it comes: it reads the machine's certificates
 four times a call, which takes 0.2 s whatever it calls.
+
+A machine whose clock is not steady to 0.3 s of a clip shows nothing so. With --asleep the network answers zeros after
+so many seconds of sleep: what is left to differ is the page's own time.
 """
 
 import argparse
@@ -23,10 +27,14 @@ from typing import Any
 import httpx
 import numpy as np
 import psutil
+import torch
 from gradio_client import Client
 from page_load import app_process
+from torch import Tensor
 
+from t2v.cli.main import main as run_t2v
 from t2v.config import GenerationSettings
+from t2v.model import Unet3D
 from t2v.page.models import BOX, Models
 from t2v.page.shelf import FILE_SIDE, Shelf
 from t2v.page.studio import Studio
@@ -36,6 +44,7 @@ PROMPT = "fireworks at night"
 BY_CLIENT = "/generate by gradio_client"
 PATIENCE_S = 600
 MOST_PART, MOST_S = 0.05, 0.3
+SERVE_ASLEEP = "--serve-asleep"
 
 Road = Callable[[GenerationSettings], bytes]  # to the content of the GIF
 
@@ -45,12 +54,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=9, help="by each road")
     parser.add_argument("--num-steps", type=int, default=GenerationSettings().num_steps)
+    parser.add_argument("--asleep", type=float, metavar="S", help="seconds that a network asleep takes for an answer")
     options = parser.parse_args()
+    t2v = {}
+    if options.asleep:
+        put_to_sleep(options.asleep)
+        t2v = {"t2v": (sys.executable, __file__, SERVE_ASLEEP, str(options.asleep))}
     with tempfile.TemporaryDirectory(prefix="t2v-cost-") as name, ExitStack() as stack:
         tempfile.tempdir = name
         folder = Path(name)
         (folder / "server").mkdir()
-        address, server = stack.enter_context(app_process(folder / "server"))
+        address, server = stack.enter_context(app_process(folder / "server", **t2v))
         http = stack.enter_context(httpx.Client(base_url=address, timeout=PATIENCE_S))
         models = Models(runs=folder / "none", checkpoints=folder / "none")
         roads = {
@@ -63,6 +77,24 @@ def main() -> None:
         }
         seconds = measure(roads, [psutil.Process(), server], options.clips, options.num_steps)
     sys.exit(report(seconds))
+
+
+def put_to_sleep(seconds: float) -> None:
+    """Let every network of this process answer zeros, after that time."""
+
+    def answer(network: Unet3D, x: Tensor, t: Tensor, text: object = None) -> Tensor:
+        time.sleep(seconds)
+        return torch.zeros_like(x)
+
+    Unet3D.forward = answer
+
+
+def serve_asleep() -> None:
+    """`t2v` with such networks: page_cost.py --serve-asleep S, and the arguments of the command."""
+    _, _, seconds, *arguments = sys.argv
+    put_to_sleep(float(seconds))
+    sys.argv = ["t2v", *arguments]
+    run_t2v()
 
 
 def measure(
@@ -166,4 +198,4 @@ def by_client(address: str, folder: Path, **options: Any) -> Road:
 
 
 if __name__ == "__main__":
-    main()
+    serve_asleep() if SERVE_ASLEEP in sys.argv[1:2] else main()

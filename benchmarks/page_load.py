@@ -242,12 +242,17 @@ class Watch:
 
 
 @contextmanager
-def app_process(folder: Path, *options: str) -> Iterator[tuple[str, psutil.Process]]:
-    """`t2v app` as a process of its own, which keeps its files in `folder`; gives its address."""
+def app_process(
+    folder: Path, *options: str, t2v: Sequence[str] = (str(Path(sys.executable).with_name("t2v")),)
+) -> Iterator[tuple[str, psutil.Process]]:
+    """`t2v app` as a process of its own, which keeps its files in `folder`; gives its address.
+
+    t2v: the command
+    """
     with socket.socket() as finder:
         finder.bind(("127.0.0.1", 0))
         port = finder.getsockname()[1]
-    command = [Path(sys.executable).with_name("t2v"), "app", "--port", str(port), *options]
+    command = [*t2v, "app", "--port", str(port), *options]
     with open(folder / "server.log", "w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=os.environ | {"TMPDIR": str(folder)})
         address = f"http://127.0.0.1:{port}/"
