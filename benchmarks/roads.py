@@ -10,13 +10,12 @@ a process of its own held in its first step, less what it held before, gradients
 import argparse
 import multiprocessing
 import os
-import resource
 import statistics
-import sys
 import time
 from typing import Any
 
 import torch
+from speed import most_held
 
 from t2v.model import Unet3D
 
@@ -67,19 +66,13 @@ class Steps:
         return sum(parameter.numel() for parameter in self.network.parameters())
 
 
-def peak_bytes(name: str, asked: argparse.Namespace) -> int:
+def peak_mb(name: str, asked: argparse.Namespace) -> float:
     """Of the first step, in the process that calls it."""
     # What a first step loads is no part of it.
     Unet3D(8, dim_mults=(1,))(torch.randn(1, 3, 2, 8, 8), torch.zeros(1)).sum().backward()
     steps, before = Steps(name, asked), most_held()
     steps.take()
     return most_held() - before
-
-
-def most_held() -> int:
-    """Bytes; macOS counts them, Linux counts KiB."""
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return held if sys.platform == "darwin" else 1024 * held
 
 
 def main() -> None:
@@ -96,7 +89,7 @@ def main() -> None:
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
     # First, as a process inherits the mark of what the one that started it held.
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        peaks = dict(zip(names, pool.starmap(peak_bytes, [(name, asked) for name in names], chunksize=1), strict=True))
+        peaks = dict(zip(names, pool.starmap(peak_mb, [(name, asked) for name in names], chunksize=1), strict=True))
     steps = {name: Steps(name, asked) for name in names}
     for one in steps.values():
         one.take()
@@ -116,7 +109,7 @@ def main() -> None:
         took = statistics.median(seconds[name])
         print(
             f"| {name} | {steps[name].num_parameters / 1e6:.2f} | {took:.3f} | {took / usual:.2f} | "
-            f"{min(seconds[name]):.3f} | {peaks[name] / 1e6:.0f} | {peaks[name] / peaks['original']:.2f} |"
+            f"{min(seconds[name]):.3f} | {peaks[name]:.0f} | {peaks[name] / peaks['original']:.2f} |"
         )
 
 

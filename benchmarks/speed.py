@@ -207,7 +207,7 @@ def peer_works(weights: Path, shape: Shape, *, lean: bool) -> dict[str, Work]:
         sys.exit(f"the original is missing; {INSTALL}")
     import torch
 
-    before = memory()
+    before = most_held()
     torch.manual_seed(0)
     network = original.Unet3D(dim=64, cond_dim=TEXT_DIM)
     if not weights.exists():
@@ -233,7 +233,7 @@ def peer_works(weights: Path, shape: Shape, *, lean: bool) -> dict[str, Work]:
         FORWARD: torch.no_grad()(lambda: network(x, t, cond=text)),
         GUIDED: lambda: diffusion.p_sample(x, t, cond=text, cond_scale=2.0),
         TRAINING: train,
-        "memory": memory,
+        "memory": most_held,
         "memory before": lambda: before,
     }
 
@@ -254,7 +254,7 @@ def our_works(weights: Path, shape: Shape, *, lean: bool) -> dict[str, Work]:
     from t2v.training.ema import EMA
     from t2v.training.optimizer import build_optimizer
 
-    before = memory()
+    before = most_held()
     torch.manual_seed(0)
     network = Unet3D(64, cond_dim=TEXT_DIM)
     if weights.exists():
@@ -297,7 +297,7 @@ def our_works(weights: Path, shape: Shape, *, lean: bool) -> dict[str, Work]:
         f"{FORWARD} bf16": forward_bf16,
         GUIDED: guided,
         TRAINING: train,
-        "memory": memory,
+        "memory": most_held,
         "memory before": lambda: before,
         "machine": machine,
         "flops": lambda: count_flops(forward),
@@ -314,49 +314,27 @@ def inputs(shape: Shape) -> tuple[Any, Any, Any]:
     return x, torch.full((shape.batch,), 999), torch.randn(shape.batch, TEXT_DIM, generator=draw)
 
 
-def memory() -> float:
-    """The most this process has held, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+def most_held() -> float:
+    """The most memory this process has held, in MB. Linux counts it in KiB, macOS in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def machine() -> dict[str, Any]:
     """What this machine is and reaches, in float32."""
     import torch
-    from torch import nn
 
     from t2v.runtime import MIN_BF16_SPEEDUP, bf16_matmul_speedup
+    from t2v.training.machine import convolution_rate, matmul_rate, processor_name
 
-    a, image = torch.randn(2048, 2048), torch.randn(10, 128, 32, 32).to(memory_format=torch.channels_last)
-    convolve = nn.Conv2d(128, 128, 3, padding=1).to(memory_format=torch.channels_last)
-    speedup = bf16_matmul_speedup()
-    with torch.no_grad():
-        return {
-            "processor": processor(),
-            "torch": f"{torch.__version__}, {torch.get_num_threads()} threads; Python {platform.python_version()}",
-            "GFLOP/s, products": round(2 * 2048**3 / quickest(lambda: a @ a) / 1e9),
-            "GFLOP/s, 3x3 convolutions": round(2 * 10 * 1024 * 9 * 128**2 / quickest(lambda: convolve(image)) / 1e9),
-            "bf16, times as fast in products": round(speedup, 2),
-            "bf16 is": "taken" if speedup > MIN_BF16_SPEEDUP else "not taken",
-        }
-
-
-def processor() -> str:
-    """The name of the processor, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def quickest(work: Work, turns: int = 7) -> float:
-    """Seconds of the quickest turn."""
-    seconds: list[float] = []
-    for _ in range(turns):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+    cpu, speedup = torch.device("cpu"), bf16_matmul_speedup()
+    return {
+        "processor": processor_name(cpu),
+        "torch": f"{torch.__version__}, {torch.get_num_threads()} threads; Python {platform.python_version()}",
+        "GFLOP/s, products": round(matmul_rate(cpu, torch.float32)),
+        "GFLOP/s, 3x3 convolutions": round(convolution_rate(cpu, torch.float32)),
+        "bf16, times as fast in products": round(speedup, 2),
+        "bf16 is": "taken" if speedup > MIN_BF16_SPEEDUP else "not taken",
+    }
 
 
 def count_flops(work: Work) -> int:

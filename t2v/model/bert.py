@@ -5,9 +5,10 @@ not plainly this network is left to it.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
@@ -49,7 +50,7 @@ class Bert(nn.Module):
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         x = part["word_embeddings"](input_ids) + part["token_type_embeddings"](torch.zeros_like(input_ids))
         x = part["LayerNorm"](x + part["position_embeddings"](positions))
-        for layer in self.encoder["layer"]:  # type: ignore[attr-defined]
+        for layer in cast(nn.ModuleList, self.encoder["layer"]):
             x = layer(x)
         return x
 
@@ -70,6 +71,8 @@ class _Layer(nn.Module):
         super().__init__()
         dim, wide, eps = config["hidden_size"], config["intermediate_size"], config["layer_norm_eps"]
         self.heads: int = config["num_attention_heads"]
+        if dim % self.heads:
+            raise ValueError(f"{self.heads} heads cannot share {dim} features")
         self.attention = nn.ModuleDict(
             {
                 "self": nn.ModuleDict({name: nn.Linear(dim, dim) for name in ("query", "key", "value")}),
@@ -81,11 +84,11 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """b n d to b n d."""
-        read, out = self.attention["self"], self.attention["output"]
+        read, out = (cast(nn.ModuleDict, self.attention[name]) for name in ("self", "output"))
         by_head = (*x.shape[:2], self.heads, -1)
-        q, k, v = (read[name](x).view(by_head).transpose(1, 2) for name in ("query", "key", "value"))  # type: ignore[index]
+        q, k, v = (read[name](x).view(by_head).transpose(1, 2) for name in ("query", "key", "value"))
         seen = scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
-        x = out["LayerNorm"](out["dense"](seen) + x)  # type: ignore[index]
+        x = out["LayerNorm"](out["dense"](seen) + x)
         return self.output["LayerNorm"](self.output["dense"](gelu(self.intermediate["dense"](x))) + x)
 
 
@@ -100,8 +103,8 @@ def load_bert(weights: Path, config: dict[str, Any]) -> Bert | None:
         # A model that was trained for a task keeps the encoder beside its head.
         found = {name.removeprefix("bert."): tensor for name, tensor in load_file(weights).items()}
         kept = {name: found[name].float() for name in expected}
-    # Whatever a folder of strangers holds: transformers may know it, or has the words for what is wrong.
-    except Exception:
+    # A field or a tensor is missing, or of a wrong kind: transformers may know it, or has the words for what is wrong.
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, OSError, SafetensorError):
         return None
     if any(kept[name].shape != shape for name, shape in expected.items()):
         return None
