@@ -4,13 +4,14 @@ Channels stand last because that is what a CPU likes: convolutions take the fram
 copy, projections are plain matrix products, and norms read their features from consecutive memory.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from t2v.model.norms import norm_scale_shift_silu
 
 
 class FrameConv(nn.Conv2d):
@@ -47,12 +48,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, scale_shift: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """x: b f h w c; scale, shift: b c', one of each per clip. Returns b f h w c'."""
-        x = rms_normalize(self.conv(x))
-        if scale_shift is None:
-            return F.silu(x * self.gain.to(x.dtype))
         # Gain and scale are joined while they are small, so that the clip is read once and not twice.
-        scale, shift = (rearrange(each, "b c -> b 1 1 1 c") for each in scale_shift)
-        return F.silu(torch.addcmul(shift.to(x.dtype), x, (self.gain * (scale + 1)).to(x.dtype)))
+        scale, shift = scale_shift or (torch.zeros_like(self.gain),) * 2
+        return norm_scale_shift_silu(self.conv(x), self.gain * (scale + 1), shift)
 
 
 class ResnetBlock(nn.Module):
@@ -74,14 +72,6 @@ class ResnetBlock(nn.Module):
         past: Tensor = self.skip(x)
         x = self.block2(self.block1(x, scale_shift))
         return x + past
-
-
-def rms_normalize(x: Tensor) -> Tensor:
-    """Bring the features of every pixel to a root mean square of 1. x: ... c. Zhang and Sennrich 2019."""
-    # The length is summed in float32 at least. The floor only keeps an all-zero pixel from becoming NaN.
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=dtype)
-    return x * (math.sqrt(x.shape[-1]) / length.clamp_min(1e-12)).to(x.dtype)
 
 
 def _on_frames(convolve: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from t2v.model import Unet3D
 from t2v.runtime import autocast
 from t2v.sampling import build_diffusion
 from t2v.training.batches import Batch, TrainingClips, draw_batch
+from t2v.training.clip_threads import ClipThreads, best_shares
 from t2v.training.ema import EMA
 from t2v.training.optimizer import build_optimizer, learning_rate
 from t2v.training.plan import Plan
@@ -104,6 +105,7 @@ class Training:
         )
         optimizer = build_optimizer(network.parameters(), settings)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
+        self._answer = self._side_by_side() or self._output
         # Switched off it leaves losses, gradients and steps as they are.
         self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=plan.precision == "fp16")
         process = plan.recipe.diffusion
@@ -201,7 +203,7 @@ class Training:
             # Gradients cross between processes only once a step.
             with nullcontext() if last else self.accelerator.no_sync(self.network):
                 batch = self._batch(micro)
-                losses = self.diffusion.losses(self._output, batch.x0, batch.t, batch.noise, batch.text).total
+                losses = self.diffusion.losses(self._answer, batch.x0, batch.t, batch.noise, batch.text).total
                 weighed = losses
                 if self.loss_history is not None:
                     weighed = losses * self.loss_history.weights(batch.t).to(losses)
@@ -217,6 +219,20 @@ class Training:
         with autocast(self.plan.precision, self.accelerator.device):
             output: Tensor = self.network(x_t, t, text)
         return output.float()
+
+    def _side_by_side(self) -> ClipThreads | None:
+        """Threads that share the clips of a pass; None where that is not to be.
+
+        A GPU takes all at once, several processes have the cores already, and compiled code belongs to the thread it
+        was compiled in.
+        """
+        accelerator, num_cores = self.accelerator, torch.get_num_threads()
+        if accelerator.device.type != "cpu" or accelerator.num_processes > 1 or self.plan.compiled:
+            return None
+        num_shares = best_shares(num_clips=self.plan.recipe.train.batch_size, num_cores=num_cores)
+        if num_shares == 1:
+            return None
+        return ClipThreads(self.network, self._output, num_shares=num_shares, num_cores=num_cores)
 
     def _batch(self, micro: int) -> Batch:
         recipe = self.plan.recipe

@@ -8,7 +8,8 @@ from einops import rearrange
 from rotary_embedding_torch import RotaryEmbedding
 
 from t2v.model.attention import PreNormResidual, SpatialAttention, SpatialLinearAttention, TemporalAttention
-from t2v.model.blocks import Block, ResnetBlock, frame_downsample, rms_normalize
+from t2v.model.blocks import Block, ResnetBlock, frame_downsample
+from t2v.model.norms import rms_normalize
 from t2v.model.positions import (
     FramePositions,
     RelativePositionBias,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,21 @@ def draw(training: Training, pooled: Tensor | None, *, seed: int = 0) -> Tensor:
         settings=GenerationSettings(num_steps=10, guidance_scale=1.0),
     )
     return torch.cat([step.x_t for step in steps if step.is_last])
+
+
+def test_several_cores_take_the_clips_of_a_pass_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = clips_of([(200, 30, 30), (30, 30, 200)], captioned=True)
+    one_core = start(tmp_path / "one", least_recipe(num_steps=2), clips)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    two_cores = start(tmp_path / "two", least_recipe(num_steps=2), clips)
+    seen: list[tuple[str, int]] = []
+    two_cores.network.register_forward_pre_hook(
+        lambda network, given: seen.append((threading.current_thread().name[:5], len(given[0])))
+    )
+    for one, two in zip(one_core.steps(), two_cores.steps(), strict=True):
+        assert two.loss == pytest.approx(one.loss, rel=1e-5)
+        assert two.grad_norm == pytest.approx(one.grad_norm, rel=1e-4)
+    assert seen == [("clips", 1)] * 4
 
 
 @pytest.mark.slow
@@ -230,7 +246,7 @@ def test_activations_computed_again_and_averages_in_the_cpus_memory_train_the_sa
         training.network.mid_block1.register_forward_pre_hook(lambda *given, caller=training: calls.append(caller))
     for one, other in zip(usual.steps(), saving.steps(), strict=True):
         assert (one.loss, one.grad_norm) == (other.loss, other.grad_norm)
-    assert (calls.count(usual), calls.count(saving)) == (3, 6)
+    assert calls.count(saving) == 2 * calls.count(usual) > 0
     for one, other in zip(networks(usual), networks(saving), strict=True):
         assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
 
