@@ -5,6 +5,7 @@
     python benchmarks/speed.py --profile          where our seconds go
     python benchmarks/speed.py --growth FILE.png  what frames, size and batch cost, as a table and a plot
 
+The plot needs the extra `bench`.
 Each side works in a process of its own, set up as each comes (ours as the `t2v` command sets itself up), with the same
 number of threads, on the same inputs; they take turns, and the ratio is that of the medians. The original's settings:
 dim 64, mults 1 2 4 8, text of 768. Outputs are compared as ||ours - theirs|| / ||theirs||. bf16 is tried where the
@@ -55,7 +56,7 @@ def main() -> None:
     """Measure what is asked for and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=4, help="clips in the training step whose memory is measured")
+    parser.add_argument("--batch", type=int, default=4, help="clips in the second training step")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--growth", type=Path, metavar="FILE.png")
@@ -79,7 +80,10 @@ def compare(weights: Path, asked: argparse.Namespace) -> None:
         peer("memory")  # once it answers, its weights are written
         with side("ours", weights, one) as ours:
             seconds, flops, machine = table(peer, ours, asked.rounds)
-    peaks = {name: peak(name, weights, Shape(asked.batch, 10, 64)) for name in ("peer", "ours", "lean")}
+    many = Shape(asked.batch, 10, 64)
+    with side("peer", weights, many) as peer, side("ours", weights, many) as ours:
+        row(f"{TRAINING} of {asked.batch} clips", peer, ours, TRAINING, asked.rounds)
+    peaks = {name: peak(name, weights, many) for name in ("peer", "ours", "lean")}
     for name in ("ours", "lean"):
         what = f"memory of a training step of {asked.batch} clips" + (", activations recomputed" * (name == "lean"))
         theirs, our = peaks["peer"], peaks[name]
@@ -251,6 +255,7 @@ def our_works(weights: Path, shape: Shape, *, lean: bool) -> dict[str, Work]:
     from t2v.diffusion.schedule import make_schedule
     from t2v.model import Unet3D
     from t2v.model.lucidrains import unet_weights
+    from t2v.training.clip_threads import ClipThreads, best_shares
     from t2v.training.ema import EMA
     from t2v.training.optimizer import build_optimizer
 
@@ -271,12 +276,20 @@ def our_works(weights: Path, shape: Shape, *, lean: bool) -> dict[str, Work]:
         )
         return next(walk).x_t
 
+    def side_by_side() -> Any:
+        num_cores = torch.get_num_threads()
+        num_shares = best_shares(num_clips=len(x), num_cores=num_cores)
+        if num_shares == 1:
+            return network
+        return ClipThreads(network, network, num_shares=num_shares, num_cores=num_cores)
+
     def train() -> Any:
         if not state:
-            state.extend((EMA(network, decay=0.995, start=0), build_optimizer(network.parameters(), TrainSettings())))
-        ema, optimizer = state
+            optimizer = build_optimizer(network.parameters(), TrainSettings())
+            state.extend((EMA(network, decay=0.995, start=0), optimizer, side_by_side()))
+        ema, optimizer, answer = state
         noise = torch.randn_like(x)
-        loss = diffusion.losses(network, x.clamp(-1, 1), torch.randint(0, 1000, (len(x),)), noise, text).total.mean()
+        loss = diffusion.losses(answer, x.clamp(-1, 1), torch.randint(0, 1000, (len(x),)), noise, text).total.mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
