@@ -18,7 +18,8 @@ def clips(num_clips: int = 6, *, keeps_side: bool = False) -> TrainingClips:
 
 
 def draw(source: TrainingClips, places: range, *, seed: int = 0, step: int = 3, **changed: float):
-    return draw_batch(source, seed=seed, step=step, places=places, global_batch=8, **{**SETTINGS, **changed})
+    (batch,) = draw_batch(source, seed=seed, step=step, places=places, global_batch=8, **{**SETTINGS, **changed})
+    return batch
 
 
 def test_a_batch_is_the_same_however_it_is_split_over_processes_and_passes() -> None:
