@@ -229,8 +229,8 @@ class TrainSettings(Settings):
         None,
         ge=0,
         lt=1,
-        description="share of a batch for stills, where they lie among clips; the place of a clip shows as many as it has "
-        "frames (default: their share of all frames, at most a third)",
+        description="share of a batch for stills that lie among clips; as many share a place as a clip has frames "
+        "(default: their share of all frames, at most a third)",
     )
     ema_decay: float = Field(0.995, ge=0, lt=1, description="weight of the past in the averaged weights")
     ema_start: int = Field(100, ge=0, description="up to this step the average is a copy of the weights")

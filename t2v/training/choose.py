@@ -34,7 +34,7 @@ SHARE_FOR_SAVES = 0.03
 MAX_SHARE_FOR_SHEETS = 0.1
 NUM_SHEETS = 8
 MEASURED_S = 3.0
-# Ho et al. 2022, table 4: the more, up to 8 stills beside each clip of 16 frames, the better the clips.
+# Ho et al. 2022 had the best clips with the most stills that they tried: 8 beside each clip of 16 frames.
 MAX_STILL_SHARE = 1 / 3
 
 # What a budget decides by the clock, and a later start takes from the run.
