@@ -58,16 +58,17 @@ class DataSettings(Settings):
     size: int = Field(64, ge=8, le=512, description="width and height of a clip in pixels")
     num_frames: int = Field(10, ge=1, le=128, description="frames of a clip, chosen evenly over its time")
     fps: float | None = Field(
+        None, gt=0, le=240, description="frames a second that training sees (default: spread over each clip's time)"
+    )
+    window: WindowName | None = Field(
         None,
-        gt=0,
-        le=1000,
-        description="frames a second of a clip's own time (default: num_frames spread over all of it)",
+        description="with fps, what is seen of a clip longer than num_frames: its head, a random window each time, or "
+        "every window in turn (default: random)",
     )
-    window: WindowName = Field(
-        "head", description="with fps, which num_frames of a longer clip: the first, others each time, or each in turn"
-    )
-    short: ShortName = Field(
-        "loop", description="with fps, how a clip too short goes on: from its start, backwards, or with its last frame"
+    short: ShortName | None = Field(
+        None,
+        description="with fps, how a clip shorter than num_frames goes on: loop, mirror (back and forth) or hold its "
+        "last frame (default: loop)",
     )
     channels: Literal[1, 3, 4] = Field(3, description="1 grey, 3 colour, 4 colour with transparency")
     background: str = Field(
@@ -80,8 +81,9 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.window != "head" and self.fps is None:
-            raise ValueError(f"window {self.window} needs fps: without it num_frames are spread over the whole clip")
+        for name in ("window", "short"):
+            if self.fps is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} needs fps: without it num_frames are spread over the whole of every clip")
         return self
 
 

@@ -52,7 +52,7 @@ class TrainingClips:
     keeps_side: Sequence[bool]
     pooled: Tensor | None
     num_frames: int | None = None
-    window: WindowName = "head"
+    window: WindowName = "random"
     still_share: float | None = None
 
     @cached_property

@@ -334,8 +334,8 @@ def _moving(records: Sequence[ClipRecord]) -> list[ClipRecord]:
 def _still_share(clips: LoadedClips, recipe: Recipe, say: Say) -> float | None:
     """The share of a batch that stills take, decided once for a run; None where they are shown as clips."""
     asked, num_frames = recipe.train.still_share, recipe.data.num_frames
-    num_videos = len(_moving(clips.records))
-    num_stills = len(clips.records) - num_videos
+    num_stills = sum(len(rows) == 1 for rows in clips.frames)
+    num_videos = len(clips.frames) - num_stills
     share = share_of_stills(asked, num_videos=num_videos, num_stills=num_stills, num_frames=num_frames)
     if share is not None:
         beside = f"{count(num_stills, 'still')} beside {count(num_videos, 'clip')}"
@@ -354,7 +354,7 @@ def _training_clips(captions: RunCaptions, clips: LoadedClips, plan: Plan) -> Tr
     return replace(
         captions.training_clips(clips),
         num_frames=data.num_frames,
-        window=data.window,
+        window=data.window or TrainingClips.window,
         still_share=plan.still_share,
     )
 

@@ -128,7 +128,8 @@ def numbered(*lengths: int, **changed: object) -> TrainingClips:
     ]
     pooled = torch.arange(1.0 * len(lengths))[:, None]
     captions = [(row,) for row in range(len(lengths))]
-    return replace(TrainingClips(MappedClips(frames), captions, [False] * len(lengths), pooled, 3), **changed)
+    whole = TrainingClips(MappedClips(frames), captions, [False] * len(lengths), pooled)
+    return replace(whole, **{"num_frames": 3, **changed})
 
 
 def draw_parts(source: TrainingClips, places: range, *, step: int = 3, **changed: float):
@@ -145,7 +146,7 @@ def shown(source: TrainingClips, *, steps: int) -> list[list[int]]:
 
 
 def test_the_head_of_a_clip_is_its_first_frames() -> None:
-    assert {tuple(frames) for frames in shown(numbered(3, 9), steps=2)} == {(0, 1, 2), (10, 11, 12)}
+    assert {tuple(frames) for frames in shown(numbered(3, 9, window="head"), steps=2)} == {(0, 1, 2), (10, 11, 12)}
 
 
 def test_a_random_window_is_three_frames_in_a_row_from_anywhere_in_the_clip() -> None:
