@@ -206,6 +206,12 @@ def test_a_place_of_stills_shows_as_many_pictures_as_a_clip_has_frames_each_with
     assert len(set(stills.noise[:, 0, 0, 0, 0].tolist())) == 12
 
 
+def test_beside_stills_every_clip_comes_up_once_an_epoch_too() -> None:
+    for epoch in range(3):
+        clips, _ = draw_parts(numbered(3, 3, 3, 3, 1, still_share=0.5), range(8), step=epoch)
+        assert sorted(frames[0] for frames in shades(clips.x0)) == [0, 10, 20, 30]
+
+
 def test_timesteps_of_stills_cover_the_range_evenly() -> None:
     (*_, stills) = draw_parts(numbered(3, 1, 1, still_share=0.5), range(8))
     assert sorted((stills.t * 3 // 100).tolist()) == [0] * 4 + [1] * 4 + [2] * 4
