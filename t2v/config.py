@@ -36,6 +36,8 @@ DecayName = Literal["constant", "cosine", "linear"]
 AverageDeviceName = Literal["same", "cpu"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 FitName = Literal["crop", "pad"]
+WindowName = Literal["head", "random", "every"]
+ShortName = Literal["loop", "mirror", "hold"]
 PoolingName = Literal["mean", "first"]
 EncoderPrecisionName = Literal["fp32", "int8", "nf4"]
 RecipeName = Literal["tiny", "small", "base", "seed"]
@@ -55,6 +57,19 @@ class DataSettings(Settings):
 
     size: int = Field(64, ge=8, le=512, description="width and height of a clip in pixels")
     num_frames: int = Field(10, ge=1, le=128, description="frames of a clip, chosen evenly over its time")
+    fps: float | None = Field(
+        None, gt=0, le=240, description="frames a second that training sees (default: spread over each clip's time)"
+    )
+    window: WindowName | None = Field(
+        None,
+        description="with fps, what is seen of a clip longer than num_frames: its head, a random window each time, or "
+        "every window in turn (default: random)",
+    )
+    short: ShortName | None = Field(
+        None,
+        description="with fps, how a clip shorter than num_frames goes on: loop, mirror (back and forth) or hold its "
+        "last frame (default: loop)",
+    )
     channels: Literal[1, 3, 4] = Field(3, description="1 grey, 3 colour, 4 colour with transparency")
     background: str = Field(
         "white", description="colour behind transparent pixels, a name or #rrggbb (not used with 4 channels)"
@@ -63,6 +78,13 @@ class DataSettings(Settings):
     flip_prob: float = Field(
         0.5, ge=0, le=1, description="chance to mirror a clip; never where its caption says left or right"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("window", "short"):
+            if self.fps is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} needs fps: without it num_frames are spread over the whole of every clip")
+        return self
 
 
 class TextSettings(Settings):
@@ -205,6 +227,13 @@ class TrainSettings(Settings):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     max_grad_norm: float = Field(1.0, gt=0, allow_inf_nan=False, description="gradients are clipped to this norm")
     optimizer: OptimizerName = Field("adamw", description="AdamW, or bitsandbytes' AdamW with 8-bit states")
+    still_share: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="share of a batch for stills that lie among clips; as many share a place as a clip has frames "
+        "(default: their share of all frames, at most a third)",
+    )
     ema_decay: float = Field(0.995, ge=0, lt=1, description="weight of the past in the averaged weights")
     ema_start: int = Field(100, ge=0, description="up to this step the average is a copy of the weights")
     ema_ramp: bool = Field(

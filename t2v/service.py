@@ -191,7 +191,8 @@ class GenerationService:
             hints.append("this model was trained without captions, so no text has an effect")
         if settings.size not in (None, data.size):
             hints.append(f"this model was trained at {data.size} pixels; {settings.size} may look wrong")
-        if settings.num_frames not in (None, data.num_frames):
+        draws_still = settings.num_frames == 1 and self.header.still_share
+        if settings.num_frames not in (None, data.num_frames) and not draws_still:
             hints.append(f"this model was trained on {data.num_frames} frames; {settings.num_frames} may look wrong")
         hints += _unheard(settings)
         if self.header.cond_dim is not None:

@@ -22,9 +22,9 @@ class FramePositions(NamedTuple):
     bias: Tensor
 
     def focus_present(self, mask: Tensor) -> "FramePositions":
-        """Hide the other frames from every frame of the masked clips: so stills are trained together with clips.
+        """Hide the other frames from every frame of the masked clips, as if each were a clip of one frame.
 
-        mask: b, bool. Ho et al. 2022 (Video Diffusion Models), section 3.
+        mask: b, bool. Ho et al. 2022 (Video Diffusion Models), joint training on video and images.
         """
         others = ~torch.eye(self.bias.shape[-1], dtype=torch.bool, device=mask.device)
         hidden = mask[:, None, None, None, None] & others

@@ -138,7 +138,8 @@ class Unet3D(nn.Module):
         t: b, fractions allowed
         text: `pooled` b cond_dim and `is_null` b bool, true where the learned null embedding takes the caption's
             place; None is null for every clip
-        focus_present_mask: b bool; frames of a masked clip do not see each other, save in the first attention
+        focus_present_mask: b bool; frames of a masked clip do not see each other, save in the first attention, which
+            the original leaves out. Training shows stills as clips of one frame, which has nothing else to see.
         Returns b out_dim f h w.
         """
         self._check(x)

@@ -1,13 +1,17 @@
-"""What the network is shown at each step, as a function of (seed, step, place) alone."""
+"""What the network is shown at each step, as a function of (seed, step, place) alone.
 
-from collections.abc import Sequence
+A place of a batch shows a clip, or as many stills as a clip has frames: so each place costs the same.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from t2v.config import WindowName
 from t2v.diffusion.timesteps import timestep_at
 from t2v.runtime import generator
 
@@ -21,40 +25,85 @@ class MappedClips:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, at: int | tuple[int, slice]) -> Tensor:
+        """A clip by its number, or with a slice behind it those of its frames alone."""
+        index, frames = at if isinstance(at, tuple) else (at, slice(None))
         # A copy of what may be a file: torch knows no tensor that must not be written to.
-        return torch.from_numpy(self.rows[index].copy())
+        return torch.from_numpy(self.rows[index][frames].copy())
 
 
 @dataclass(frozen=True)
 class TrainingClips:
     """All that batches are drawn from.
 
-    frames: n clips f h w c, uint8
+    frames: n clips f h w c, uint8; each of one frame (a still) or of at least num_frames
     captions: for each clip the rows of `pooled` that describe it; empty where it has no caption
     keeps_side: for each row of `pooled`, whether the caption says left or right
     pooled: m d, one row a caption; None for an unconditional model
+    num_frames: of a window, which is what the network sees of a clip; None where it sees all of each
+    window: where a clip of more frames is looked into: at its head, at random each time it comes up, or at every one of
+        the windows that cover it, each an example of its own
+    still_share: of the places, in [0, 1), those that show stills as clips of one frame; None shows a still as a clip
+        that stands still
     """
 
     frames: Tensor | MappedClips
     captions: Sequence[Sequence[int]]
     keeps_side: Sequence[bool]
     pooled: Tensor | None
+    num_frames: int | None = None
+    window: WindowName = "random"
+    still_share: float | None = None
+
+    @cached_property
+    def windows(self) -> np.ndarray:
+        """What an epoch shows once: n 2, a clip and the first frame of its window, -1 to draw that at each visit.
+
+        Stills are not among them where they have places of their own.
+        """
+        return np.array(
+            [
+                (index, start)
+                for index in range(len(self.frames))
+                if self.still_share is None or self.length(index) > 1
+                for start in _window_starts(self.length(index), self.num_frames or self.length(index), self.window)
+            ]
+        )
+
+    @cached_property
+    def stills(self) -> Sequence[int]:
+        """The clips that have places of their own."""
+        if self.still_share is None:
+            return []
+        return [index for index in range(len(self.frames)) if self.length(index) == 1]
+
+    def length(self, index: int) -> int:
+        """Frames of a clip, none of which is read for it."""
+        return self.frames.shape[1] if isinstance(self.frames, Tensor) else len(self.frames.rows[index])
 
 
 @dataclass(frozen=True)
 class Batch:
-    """b clips with their noise levels. x0, noise: b c f h w, x0 in [-1, 1]; t: b; text as the network takes it."""
+    """b clips of equal length with their noise levels.
+
+    x0, noise: b c f h w, x0 in [-1, 1]; t: b; text as the network takes it
+    share: of the places that were drawn, those that are in it
+    """
 
     x0: Tensor
     noise: Tensor
     t: Tensor
     text: dict[str, Tensor] | None
+    share: float = 1.0
+
+    @property
+    def num_frames(self) -> int:
+        return self.x0.shape[2]
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device, save t: the schedule's tables lie on the CPU."""
         text = None if self.text is None else {key: value.to(device) for key, value in self.text.items()}
-        return Batch(self.x0.to(device), self.noise.to(device), self.t, text)
+        return Batch(self.x0.to(device), self.noise.to(device), self.t, text, self.share)
 
 
 def draw_batch(
@@ -68,23 +117,48 @@ def draw_batch(
     flip_prob: float,
     drop_prob: float,
     probabilities: Tensor | None = None,
-) -> Batch:
-    """The clips at `places` of the global batch of `step`.
+) -> tuple[Batch, ...]:
+    """The clips at `places` of the global batch of `step`, and the stills there as a batch of clips of one frame.
 
+    Of the two only those that are there: a range of places may show clips alone, or stills alone.
     probabilities: of each timestep to be drawn, num_timesteps of sum 1; None draws all alike
     The global batch spans all processes and passes of one optimizer step, so that how it is split over them changes
     nothing about what is learned from.
     """
-    drawn = [
-        _draw_clip(
-            clips,
-            draw=generator("clip", seed, step, place),
-            index=clip_index(len(clips.frames), seed=seed, drawn_before=step * global_batch + place),
-            flip_prob=flip_prob,
-            drop_prob=drop_prob,
-        )
-        for place in places
-    ]
+    shown: list[_Drawn] = []
+    stills: list[_Drawn] = []
+    num_still_places = 0
+    for place, spot in zip(places, _spots(seed, step, places, global_batch), strict=True):
+        turn = step * global_batch + place
+        stills_before = _still_places(clips, turn)
+        at = (seed, step, place)
+        if _still_places(clips, turn + 1) > stills_before:
+            num_still_places += 1
+            stills += _draw_stills(clips, stills_before, at, spot, flip_prob=flip_prob, drop_prob=drop_prob)
+            continue
+        window = clip_index(len(clips.windows), seed=seed, drawn_before=turn - stills_before)
+        index, start = clips.windows[window].tolist()
+        frames, draw = _frames_of(clips, index, start, at), generator("clip", *at)
+        shown.append(_draw_clip(clips, index, frames, spot, draw=draw, flip_prob=flip_prob, drop_prob=drop_prob))
+    still_share = num_still_places / len(places)
+    return tuple(
+        _batch(clips, drawn, share, num_timesteps, probabilities)
+        for drawn, share in ((shown, 1 - still_share), (stills, still_share))
+        if drawn
+    )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    frames: Tensor  # f h w c, uint8
+    caption: int  # row of the captions' features; -1 where the text is hidden or missing
+    spot: float  # where in all the probability of timesteps, [0, 1), its own lies
+    draw: torch.Generator  # where the clip's noise comes from next
+
+
+def _batch(
+    clips: TrainingClips, drawn: Sequence[_Drawn], share: float, num_timesteps: int, probabilities: Tensor | None
+) -> Batch:
     x0 = to_float(torch.stack([clip.frames for clip in drawn]))
     noise = torch.empty_like(x0)
     for clip, into in zip(drawn, noise, strict=True):
@@ -95,29 +169,82 @@ def draw_batch(
             "pooled": torch.stack([clips.pooled[max(clip.caption, 0)] for clip in drawn]),
             "is_null": torch.tensor([clip.caption < 0 for clip in drawn]),
         }
-    spots = _spots(seed, step, places, global_batch)
-    t = torch.tensor([timestep_at(spot, probabilities, num_timesteps) for spot in spots])
-    return Batch(x0=x0, noise=noise, t=t, text=text)
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    frames: Tensor  # f h w c, uint8
-    caption: int  # row of the captions' features; -1 where the text is hidden or missing
-    draw: torch.Generator  # where the clip's noise comes from next
+    t = torch.tensor([timestep_at(clip.spot, probabilities, num_timesteps) for clip in drawn])
+    return Batch(x0=x0, noise=noise, t=t, text=text, share=share)
 
 
 def _draw_clip(
-    clips: TrainingClips, *, draw: torch.Generator, index: int, flip_prob: float, drop_prob: float
+    clips: TrainingClips,
+    index: int,
+    frames: Tensor,
+    spot: float,
+    *,
+    draw: torch.Generator,
+    flip_prob: float,
+    drop_prob: float,
 ) -> _Drawn:
     coin, caption_coin, drop_coin = torch.rand(3, generator=draw).tolist()
     rows = clips.captions[index]
     caption = rows[int(caption_coin * len(rows))] if rows else -1
-    frames = clips.frames[index]
     # One coin per clip: flipping frames separately would break the motion.
     if coin < flip_prob and not (caption >= 0 and clips.keeps_side[caption]):
         frames = frames.flip(-2)
-    return _Drawn(frames, -1 if drop_coin < drop_prob else caption, draw)
+    return _Drawn(frames, -1 if drop_coin < drop_prob else caption, spot, draw)
+
+
+def _draw_stills(
+    clips: TrainingClips,
+    places_before: int,
+    at: tuple[int, int, int],
+    spot: float,
+    *,
+    flip_prob: float,
+    drop_prob: float,
+) -> Iterator[_Drawn]:
+    """The stills of one place, each with a caption, a timestep and noise of its own.
+
+    places_before: those that stills had before this one; at: seed, step and place
+    """
+    seed = at[0]
+    assert clips.num_frames is not None
+    for number in range(clips.num_frames):
+        drawn_before = places_before * clips.num_frames + number
+        index = clips.stills[clip_index(len(clips.stills), seed=seed, drawn_before=drawn_before)]
+        yield _draw_clip(
+            clips,
+            index,
+            clips.frames[index],
+            (number + spot) / clips.num_frames,  # the stills of a place cover the range of timesteps evenly
+            draw=generator("still", *at, number),
+            flip_prob=flip_prob,
+            drop_prob=drop_prob,
+        )
+
+
+def _still_places(clips: TrainingClips, turn: int) -> int:
+    """How many of the first `turn` places of a run show stills: spread evenly, so that every pass has its share."""
+    return int(turn * clips.still_share) if clips.still_share else 0
+
+
+def _frames_of(clips: TrainingClips, index: int, start: int, at: tuple[int, int, int]) -> Tensor:
+    """The window of a clip that is shown, f h w c. start: its first frame, -1 to draw it; at: seed, step and place"""
+    if clips.num_frames is None:
+        return clips.frames[index]
+    if start < 0:
+        # A generator of its own: what else is drawn for the place is the same for clips of any length.
+        draw = generator("window", *at)
+        start = int(torch.randint(clips.length(index) - clips.num_frames + 1, (), generator=draw))
+    frames = clips.frames[index, slice(start, start + clips.num_frames)]
+    return frames.expand(clips.num_frames, -1, -1, -1) if len(frames) == 1 else frames
+
+
+def _window_starts(length: int, num_frames: int, window: WindowName) -> list[int]:
+    """First frames of the windows of a clip that are examples of their own; -1 for one that is drawn each time."""
+    last = length - num_frames
+    if window == "head" or last <= 0:
+        return [0]
+    # End to end from the first frame on; the last window is flush with the clip's end.
+    return [-1] if window == "random" else [*range(0, last, num_frames), last]
 
 
 def _spots(seed: int, step: int, places: range, global_batch: int) -> list[float]:

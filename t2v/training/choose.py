@@ -1,5 +1,6 @@
 """Which recipe, size and number of steps suit these clips, this machine and this time."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -33,6 +34,8 @@ SHARE_FOR_SAVES = 0.03
 MAX_SHARE_FOR_SHEETS = 0.1
 NUM_SHEETS = 8
 MEASURED_S = 3.0
+# Ho et al. 2022 had the best clips with the most stills that they tried: 8 beside each clip of 16 frames.
+MAX_STILL_SHARE = 1 / 3
 
 # What a budget decides by the clock, and a later start takes from the run.
 FITTED = ("num_steps", "warmup_steps", "ema_decay", "ema_start", "save_every", "sample_every")
@@ -65,12 +68,31 @@ def views_needed(num_clips: int) -> int:
     return max(MIN_VIEWS, min(MAX_VIEWS, VIEWS_PER_CLIP * num_clips))
 
 
+def share_of_stills(asked: float | None, *, num_videos: int, num_stills: int, num_frames: int) -> float | None:
+    """The share of the places of a batch that stills take; None where there are not both, or nothing to tell them by.
+
+    Not asked for it is their share of an epoch, in which each clip has one place and num_frames stills have one, up to
+    MAX_STILL_SHARE: however many photos lie among a few clips, these stay what is learned.
+    """
+    if num_frames == 1 or not num_videos or not num_stills:
+        return None
+    places = num_stills / num_frames
+    return min(MAX_STILL_SHARE, places / (num_videos + places)) if asked is None else asked
+
+
 def choose_recipe(
-    *, num_clips: int, side: int, budget_s: float, typed: Mapping[str, str], measure: Callable[[Recipe], Cost]
+    *,
+    num_clips: int,
+    num_stills: int = 0,
+    side: int,
+    budget_s: float,
+    typed: Mapping[str, str],
+    measure: Callable[[Recipe], Cost],
 ) -> Choice:
     """The largest recipe that still sees the clips often enough within the budget.
 
-    side: median shorter side of the clips, in pixels. typed: settings that the person chose. measure: times a recipe.
+    num_stills: beside the clips. side: median shorter side of the clips, in pixels. typed: settings that the person
+    chose. measure: times a recipe.
     """
     needed = views_needed(num_clips)
     best: tuple[Recipe, Cost] | None = None
@@ -80,7 +102,9 @@ def choose_recipe(
         recipe = load_recipe(name, {**size, **typed})
         cost = measure(recipe)
         recipe = fit_to_budget(recipe, budget_s, cost, typed)
-        views = recipe.train.num_steps * cost.clips_per_step
+        num_frames, asked = recipe.data.num_frames, recipe.train.still_share
+        share = share_of_stills(asked, num_videos=num_clips, num_stills=num_stills, num_frames=num_frames)
+        views = int(recipe.train.num_steps * cost.clips_per_step * (1 - (share or 0.0)))
         seen.append(f"{name} manages {views} at {recipe.data.size}x{recipe.data.size}")
         if best is None or views >= needed:
             best, chosen, enough = (recipe, cost), name, views >= needed
@@ -229,8 +253,8 @@ def fresh_network(recipe: Recipe, cond_dim: int | None) -> Unet3D:
 
 
 def made_up_batch(recipe: Recipe, cond_dim: int | None, *, num_clips: int) -> Batch:
-    """A batch such as training would draw, for timings."""
-    return draw_batch(
+    """A batch of clips such as training would draw, for timings."""
+    (batch,) = draw_batch(
         _made_up_clips(recipe, cond_dim),
         seed=0,
         step=0,
@@ -240,6 +264,27 @@ def made_up_batch(recipe: Recipe, cond_dim: int | None, *, num_clips: int) -> Ba
         flip_prob=0.0,
         drop_prob=0.0,
     )
+    return batch
+
+
+def made_up_passes(recipe: Recipe, cond_dim: int | None, *, still_share: float | None) -> list[Batch]:
+    """A made-up batch of every shape that the passes of a run have."""
+    num_places, num_frames = recipe.train.batch_size, recipe.data.num_frames
+    expected = num_places * (still_share or 0.0)
+    shapes = {
+        shape
+        for stills in (math.floor(expected), math.ceil(expected))
+        for shape in ((num_places - stills, num_frames), (stills * num_frames, 1))
+    }
+    return [
+        made_up_batch(_of_frames(recipe, frames), cond_dim, num_clips=num_clips)
+        for num_clips, frames in sorted(shapes, reverse=True)
+        if num_clips
+    ]
+
+
+def _of_frames(recipe: Recipe, num_frames: int) -> Recipe:
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"num_frames": num_frames})})
 
 
 def _made_up_clips(recipe: Recipe, cond_dim: int | None) -> TrainingClips:

@@ -34,7 +34,9 @@ class ClipThreads:
 
     def __call__(self, x_t: Tensor, t: Tensor, text: Text) -> Tensor:
         """x_t: b c f h w; t: b; text: tensors with the clips first, or None. Returns b c' f h w."""
-        parts = _shares(x_t, t, text, self._num_shares)
+        if len(x_t) == 1:
+            return self._answer(x_t, t, text)
+        parts = _shares(x_t, t, text, min(self._num_shares, len(x_t)))
         compute: Callable[..., Tensor] = _SideBySide.apply
         return compute(self, parts, *self._parameters)
 

@@ -5,7 +5,7 @@ import os
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -18,7 +18,8 @@ from t2v.config import Recipe
 from t2v.errors import SettingsError
 from t2v.runtime import MAX_BF16_ERROR, autocast, cpp_compiler, relative_error
 from t2v.sampling import build_diffusion
-from t2v.training.choose import Cost, made_up_batch
+from t2v.training.batches import Batch
+from t2v.training.choose import Cost, made_up_passes
 from t2v.training.plan import Plan
 from t2v.training.request import duration
 
@@ -51,7 +52,7 @@ class Compilation:
 
 
 class Answer(NamedTuple):
-    """What a pass of training computes: the network's output, and the gradients of all its weights in one row."""
+    """What passes of training compute: the network's output, and the gradients of all its weights, each in one row."""
 
     output: Tensor
     gradient: Tensor
@@ -71,7 +72,14 @@ class _CompilerFailed(Exception):
 
 
 def choose_compiled(
-    network: nn.Module, recipe: Recipe, *, cond_dim: int | None, cost: Cost, device: torch.device, say: Say
+    network: nn.Module,
+    recipe: Recipe,
+    *,
+    cond_dim: int | None,
+    still_share: float | None,
+    cost: Cost,
+    device: torch.device,
+    say: Say,
 ) -> Compilation:
     """Compile the network as `recipe.train.compile` asks; `auto` keeps it compiled only where that pays.
 
@@ -83,7 +91,8 @@ def choose_compiled(
         return Compilation(False, "as asked")
     compiler = cpp_compiler()
     if train.compile == "auto":
-        hopeless = why_not_try(compiler, device.type, run_s=train.num_steps * cost.seconds_per_step)
+        run_s = train.num_steps * cost.seconds_per_step
+        hopeless = why_not_try(compiler, device.type, run_s=run_s, has_stills=bool(still_share))
         if hopeless is not None:
             return Compilation(False, hopeless)
     elif compiler is None:
@@ -93,7 +102,8 @@ def choose_compiled(
         )
     say("compiling the network, to see whether it pays; this can take minutes")
     started = time.perf_counter()
-    run_pass = _training_pass(network, recipe, cond_dim=cond_dim, precision=cost.precision.name, device=device)
+    passes = made_up_passes(recipe, cond_dim, still_share=still_share)
+    run_pass = _training_pass(network, recipe, passes, precision=cost.precision.name, device=device)
     try:
         trial = compare(run_pass, lambda: _compile(network))
     except _CompilerFailed as error:
@@ -111,7 +121,7 @@ def choose_compiled(
     return replace(decision, seconds=time.perf_counter() - started)
 
 
-def why_not_try(compiler: str | None, device: str, *, run_s: float) -> str | None:
+def why_not_try(compiler: str | None, device: str, *, run_s: float, has_stills: bool = False) -> str | None:
     """Why compiling is not even tried for a run of that many seconds; None where it could pay."""
     if compiler is None:
         return "this machine has no C++ compiler (such as g++), without which everything works too"
@@ -119,6 +129,8 @@ def why_not_try(compiler: str | None, device: str, *, run_s: float) -> str | Non
         return f"torch.compile is young on {device}; train.compile=always tries it"
     if run_s < MIN_RUN_PER_COMPILE * EXPECTED_COMPILE_S[device]:
         return f"a run of {duration(run_s)} is too short for it to pay"
+    if has_stills:
+        return "clips and stills come in up to four shapes, each to be compiled; train.compile=always does"
     return None
 
 
@@ -181,7 +193,8 @@ def compile_again(network: nn.Module, plan: Plan, *, device: torch.device, say: 
     try:
         if cpp_compiler() is None:
             raise _CompilerFailed("this machine has no C++ compiler (such as g++)")
-        run_pass = _training_pass(network, plan.recipe, cond_dim=plan.cond_dim, precision=plan.precision, device=device)
+        passes = made_up_passes(plan.recipe, plan.cond_dim, still_share=plan.still_share)
+        run_pass = _training_pass(network, plan.recipe, passes, precision=plan.precision, device=device)
         with _quiet():
             _compile(network)
             _first_compiled(run_pass)
@@ -195,12 +208,14 @@ def compile_again(network: nn.Module, plan: Plan, *, device: torch.device, say: 
 
 
 def _training_pass(
-    network: nn.Module, recipe: Recipe, *, cond_dim: int | None, precision: str, device: torch.device
+    network: nn.Module, recipe: Recipe, passes: Sequence[Batch], *, precision: str, device: torch.device
 ) -> Callable[[], Answer]:
-    """A pass of the training loop on made-up clips, in the same shapes and arithmetic; the weights stay as they are."""
-    # What is compiled is compiled for these shapes and types: any other batch would be compiled anew.
+    """Passes of the training loop on made-up clips, in its own arithmetic; the weights stay as they are.
+
+    passes: one of each shape of the run. What is compiled is compiled for these: any other would be compiled anew.
+    """
     network.to(device).train()
-    batch = made_up_batch(recipe, cond_dim, num_clips=recipe.train.batch_size).to(device)
+    batches = [batch.to(device) for batch in passes]
     diffusion = build_diffusion(recipe)
 
     def run_pass() -> Answer:
@@ -209,13 +224,14 @@ def _training_pass(
         def answer(x_t: Tensor, t: Tensor, text: dict[str, Tensor] | None) -> Tensor:
             with autocast(precision, device):
                 output: Tensor = network(x_t, t, text)
-            outputs.append(output.detach().float().cpu())
+            outputs.append(output.detach().float().cpu().flatten())
             return output.float()
 
-        diffusion.losses(answer, batch.x0, batch.t, batch.noise, batch.text).total.mean().backward()
+        for batch in batches:
+            diffusion.losses(answer, batch.x0, batch.t, batch.noise, batch.text).total.mean().backward()
         gradients = [weights.grad.flatten() for weights in network.parameters() if weights.grad is not None]
         network.zero_grad()
-        return Answer(outputs[0], torch.cat(gradients).cpu())
+        return Answer(torch.cat(outputs), torch.cat(gradients).cpu())
 
     return run_pass
 

@@ -192,27 +192,33 @@ class Training:
     def _add_gradients(self) -> tuple[float, Tensor]:
         """Take the gradients of the present step over all its passes, scaled.
 
-        Returns the mean loss, not scaled; and for the loss history, if there is one, each clip's timestep and loss in
-        the order of the global batch, n 2.
+        Returns the mean loss, not scaled; and for the loss history, if there is one, the timestep and loss of each clip
+        that is no still in the order of the global batch, n 2.
         """
         num_passes = self.plan.recipe.train.accumulation
         total = torch.zeros((), device=self.accelerator.device)
         seen: list[Tensor] = []
         for micro in range(num_passes):
-            last = micro == num_passes - 1
-            # Gradients cross between processes only once a step.
-            with nullcontext() if last else self.accelerator.no_sync(self.network):
-                batch = self._batch(micro)
-                losses = self.diffusion.losses(self._answer, batch.x0, batch.t, batch.noise, batch.text).total
-                weighed = losses
-                if self.loss_history is not None:
-                    weighed = losses * self.loss_history.weights(batch.t).to(losses)
-                    seen.append(self.accelerator.gather(torch.stack((batch.t.to(losses), losses.detach()), dim=1)))
-                loss = weighed.mean() / num_passes
-                self.accelerator.backward(self.scaler.scale(loss))
-            total += loss.detach()
-        pairs = torch.cat(seen).cpu() if seen else torch.zeros(0, 2)
-        return float(self.accelerator.reduce(total, "mean")), pairs
+            pairs = torch.full((self.plan.recipe.train.batch_size, 2), -1.0, device=self.accelerator.device)
+            *others, final = self._batches(micro)
+            for batch in (*others, final):
+                last = micro == num_passes - 1 and batch is final
+                # Gradients cross between processes only once a step.
+                with nullcontext() if last else self.accelerator.no_sync(self.network):
+                    losses = self.diffusion.losses(self._answer, batch.x0, batch.t, batch.noise, batch.text).total
+                    weighed = losses
+                    if self.loss_history is not None:
+                        weighed = losses * self.loss_history.weights(batch.t).to(losses)
+                        # The mean over one frame spreads more than that over many, and would tell of stills alone.
+                        if batch.num_frames == self.plan.recipe.data.num_frames:
+                            pairs[: len(losses)] = torch.stack((batch.t.to(losses), losses.detach()), dim=1)
+                    loss = batch.share * weighed.mean() / num_passes
+                    self.accelerator.backward(self.scaler.scale(loss))
+                total += loss.detach()
+            if self.loss_history is not None:
+                seen.append(self.accelerator.gather(pairs))
+        known = torch.cat(seen).cpu() if seen else torch.zeros(0, 2)
+        return float(self.accelerator.reduce(total, "mean")), known[known[:, 0] >= 0]
 
     def _output(self, x_t: Tensor, t: Tensor, text: dict[str, Tensor] | None) -> Tensor:
         """What the network says, computed in the run's precision and given as float32."""
@@ -234,11 +240,12 @@ class Training:
             return None
         return ClipThreads(self.network, self._output, num_shares=num_shares, num_cores=num_cores)
 
-    def _batch(self, micro: int) -> Batch:
+    def _batches(self, micro: int) -> tuple[Batch, ...]:
+        """What one pass of this process sees: its clips, and its stills as clips of one frame."""
         recipe = self.plan.recipe
         share = micro * self.accelerator.num_processes + self.accelerator.process_index
         first = share * recipe.train.batch_size
-        return draw_batch(
+        drawn = draw_batch(
             self.clips,
             seed=recipe.train.seed,
             step=self.step,
@@ -248,7 +255,8 @@ class Training:
             flip_prob=recipe.data.flip_prob,
             drop_prob=recipe.text.drop_prob,
             probabilities=None if self.loss_history is None else self.loss_history.probabilities(),
-        ).to(self.accelerator.device)
+        )
+        return tuple(batch.to(self.accelerator.device) for batch in drawn)
 
     def _log(self, progress: Progress) -> None:
         if not self.accelerator.is_main_process:
@@ -307,6 +315,7 @@ class Training:
             frame_ms=self.plan.frame_ms,
             step=self.step,
             num_clips=len(self.plan.clips),
+            still_share=self.plan.still_share,
             words=tuple(sorted({word for caption in captions for word in words_of(caption)})),
             example_prompts=self.plan.prompts,
         )

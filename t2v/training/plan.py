@@ -80,6 +80,9 @@ class Plan(Settings):
     machine: Machine
     clips_folder: str
     clips: dict[str, Any] = Field(description="every clip by name: hash of its file, and its captions")
+    still_share: float | None = Field(
+        None, description="share of a batch that stills take; None where they are shown as clips that stand still"
+    )
     frame_ms: float
     cond_dim: int | None
     encoder_sha256: str | None

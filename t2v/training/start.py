@@ -14,15 +14,24 @@ from torch import Tensor
 from t2v.cache import cache_folder
 from t2v.checkpoint import Checkpoint, load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
-from t2v.config import Recipe, check_key, load_recipe, recipe_from_mapping
-from t2v.data.folder import LoadedClips, describe_difference, load_clips, survey_folder
+from t2v.config import DataSettings, Recipe, check_key, load_recipe, recipe_from_mapping
+from t2v.data.folder import ClipRecord, LoadedClips, count, describe_difference, load_clips, survey_folder
 from t2v.data.pixels import Pixels
 from t2v.errors import RunError, SettingsError
 from t2v.model import Unet3D
 from t2v.runtime import Precision, pick_device
+from t2v.training.batches import TrainingClips
 from t2v.training.captions import RunCaptions
 from t2v.training.changes import check_parent, extended, pace, ways_on, with_what_is_typed
-from t2v.training.choose import DEFAULT_BUDGET_S, Cost, choose_recipe, fit_to_budget, fresh_network, measure_cost
+from t2v.training.choose import (
+    DEFAULT_BUDGET_S,
+    Cost,
+    choose_recipe,
+    fit_to_budget,
+    fresh_network,
+    measure_cost,
+    share_of_stills,
+)
 from t2v.training.compiled import Compilation, choose_compiled, compile_again
 from t2v.training.loop import Training, agreed, make_accelerator
 from t2v.training.plan import Machine, Plan, Stretch, load_plan, save_plan
@@ -108,14 +117,15 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
     captions = RunCaptions.read(clips, recipe, say)
     if parent is not None:
         check_parent(parent, recipe, captions)
-    prompts = _sample_prompts(recipe, captions.texts)
+    prompts = _sample_prompts(recipe, _texts_to_sample(captions.texts, clips.records))
+    still_share = _still_share(clips, recipe, say)
     if cost is None:
         cost = measure_cost(recipe, cond_dim=captions.cond_dim, num_prompts=len(prompts), device=device, precision=None)
         if budget_s is not None:
             recipe = fit_to_budget(recipe, budget_s, cost, request.typed)
     say(f"arithmetic: {cost.precision.name} ({cost.precision.reason})")
     accelerator = make_accelerator(device)
-    network, compilation = _maybe_compiled(recipe, captions.cond_dim, cost, accelerator.device, say)
+    network, compilation = _maybe_compiled(recipe, captions.cond_dim, still_share, cost, accelerator.device, say)
     cost = replace(cost, seconds_per_step=compilation.seconds_per_step or cost.seconds_per_step)
     if budget_s is not None and compilation.seconds:
         recipe = fit_to_budget(recipe, budget_s - compilation.seconds, cost, request.typed)
@@ -134,7 +144,8 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
         machine=Machine.here(accelerator.device, accelerator.num_processes),
         clips_folder=str(request.clips),
         clips=clips.scan.manifest,
-        frame_ms=_frame_ms(clips, recipe.data.num_frames),
+        still_share=still_share,
+        frame_ms=_frame_ms(clips.records, recipe.data),
         cond_dim=captions.cond_dim,
         encoder_sha256=captions.encoder_sha256,
         prompts=prompts,
@@ -144,7 +155,7 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
         say(f"weights from {parent.path}, trained for {parent.header.step} steps")
     elif captions.pooled is not None:
         network.set_text_statistics(captions.pooled)
-    training = Training(run, plan, network, captions.training_clips(clips), accelerator)
+    training = Training(run, plan, network, _training_clips(captions, clips, plan), accelerator)
     if accelerator.is_main_process:
         # The old run moves only now that nothing can be refused any more.
         if run.exists():
@@ -189,7 +200,7 @@ def _resume(request: TrainRequest, run: RunFolder, device: torch.device, say: Sa
     steps_left = newest.step < plan.num_steps
     if plan.compiled and steps_left and not compile_again(network, plan, device=accelerator.device, say=say):
         network = fresh_network(plan.recipe, plan.cond_dim)
-    training = Training(run, plan, network, captions.training_clips(clips), accelerator)
+    training = Training(run, plan, network, _training_clips(captions, clips, plan), accelerator)
     training.resume(newest)
     if plan != stored and accelerator.is_main_process:
         save_plan(run, plan)
@@ -203,11 +214,13 @@ def _resume(request: TrainRequest, run: RunFolder, device: torch.device, say: Sa
 
 
 def _maybe_compiled(
-    recipe: Recipe, cond_dim: int | None, cost: Cost, device: torch.device, say: Say
+    recipe: Recipe, cond_dim: int | None, still_share: float | None, cost: Cost, device: torch.device, say: Say
 ) -> tuple[Unet3D, Compilation]:
     """The run's network with its first weights, compiled where that pays."""
     network = fresh_network(recipe, cond_dim)
-    compilation = agreed(choose_compiled(network, recipe, cond_dim=cond_dim, cost=cost, device=device, say=say))
+    compilation = agreed(
+        choose_compiled(network, recipe, cond_dim=cond_dim, still_share=still_share, cost=cost, device=device, say=say)
+    )
     say(str(compilation))
     tried_in_vain = compilation.seconds and not compilation.used
     return fresh_network(recipe, cond_dim) if tried_in_vain else network, compilation
@@ -242,8 +255,10 @@ def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: S
     if request.budget_s is None:
         say(f"no --budget given: taking {duration(budget_s)}")
     say("timing the recipes on this machine")
-    side = int(statistics.median(min(clip.width, clip.height) for clip in scan.clips))
-    texts = tuple(dict.fromkeys(caption for clip in scan.clips for caption in clip.captions))
+    moving = _moving(scan.clips)
+    # Photos are larger than clips are, and say nothing about how sharp those are.
+    side = int(statistics.median(min(clip.width, clip.height) for clip in moving or scan.clips))
+    texts = tuple(dict.fromkeys(caption for clip in moving or scan.clips for caption in clip.captions))
     # Widths of text vectors differ little in cost; the encoder itself is not loaded for a timing.
     cond_dim = 384 if texts else None
     precision: Precision | None = None
@@ -255,8 +270,17 @@ def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: S
         precision = cost.precision
         return cost
 
+    typed = dict(request.typed)
+    if not moving:
+        say("every clip is a still: training a model of one frame")
+        typed["data.num_frames"] = "1"
     choice = choose_recipe(
-        num_clips=len(scan.clips), side=side, budget_s=budget_s, typed=request.typed, measure=measure
+        num_clips=len(moving) or len(scan.clips),
+        num_stills=len(scan.clips) - len(moving) if moving else 0,
+        side=side,
+        budget_s=budget_s,
+        typed=typed,
+        measure=measure,
     )
     for reason in choice.reasons:
         say(reason)
@@ -278,7 +302,9 @@ def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
     left_out = f"; {len(loaded.left_out)} left out" if loaded.left_out else ""
     known = "" if loaded.num_decoded else f", decoded before and kept in {cache_folder()}"
     say(f"{len(loaded.records)} clips as {data.num_frames} frames of {data.size}x{data.size}{left_out}{known}")
-    return loaded
+    # One frame is all there is of a still.
+    pairs = zip(loaded.records, loaded.frames, strict=True)
+    return replace(loaded, frames=[rows[:1] if record.num_frames == 1 else rows for record, rows in pairs])
 
 
 def _telling(say: Say) -> Callable[[int, int], None]:
@@ -300,10 +326,51 @@ def _foretell(plan: Plan, training: Training, say: Say) -> None:
     say(f"{plan.num_steps - training.step} steps of {each:.2g} s: about {duration(left)} with samples and saves")
 
 
-def _frame_ms(clips: LoadedClips, num_frames: int) -> float:
+def _moving(records: Sequence[ClipRecord]) -> list[ClipRecord]:
+    """The clips that are no stills."""
+    return [record for record in records if record.num_frames > 1]
+
+
+def _still_share(clips: LoadedClips, recipe: Recipe, say: Say) -> float | None:
+    """The share of a batch that stills take, decided once for a run; None where they are shown as clips."""
+    asked, num_frames = recipe.train.still_share, recipe.data.num_frames
+    num_stills = sum(len(rows) == 1 for rows in clips.frames)
+    num_videos = len(clips.frames) - num_stills
+    share = share_of_stills(asked, num_videos=num_videos, num_stills=num_stills, num_frames=num_frames)
+    if share is not None:
+        beside = f"{count(num_stills, 'still')} beside {count(num_videos, 'clip')}"
+        say(f"{beside}: trained on as pictures, {share:.0%} of each batch (train.still_share)")
+    elif asked is not None:
+        what = "a model of one frame" if num_frames == 1 else "clips alone" if num_videos else "stills alone"
+        say(f"note: train.still_share has no effect, as this is trained on {what}")
+    if not num_videos and num_frames > 1:
+        say(f"every clip is a still: it stands still for {num_frames} frames; --set data.num_frames=1 costs less")
+    return share
+
+
+def _training_clips(captions: RunCaptions, clips: LoadedClips, plan: Plan) -> TrainingClips:
+    """What batches are drawn from, with the windows and the share of stills that the run has."""
+    data = plan.recipe.data
+    return replace(
+        captions.training_clips(clips),
+        num_frames=data.num_frames,
+        window=data.window or TrainingClips.window,
+        still_share=plan.still_share,
+    )
+
+
+def _frame_ms(records: Sequence[ClipRecord], data: DataSettings) -> float:
     """Mean time between two of the frames that training sees: the rate that generated files are written at."""
-    durations = [record.duration_ms for record in clips.records if record.num_frames > 1]
-    return float(np.median(durations)) / num_frames if durations else 100.0
+    if data.fps is not None:
+        return 1000 / data.fps
+    durations = [record.duration_ms for record in _moving(records)]
+    return float(np.median(durations)) / data.num_frames if durations else 100.0
+
+
+def _texts_to_sample(texts: Sequence[str], records: Sequence[ClipRecord]) -> Sequence[str]:
+    """The captions among `texts` of clips that move, as sheets are of clips; all where none of those has one."""
+    said = {caption for record in _moving(records) for caption in record.captions}
+    return [text for text in texts if text in said] or texts
 
 
 def _sample_prompts(recipe: Recipe, texts: Sequence[str]) -> tuple[str, ...]:

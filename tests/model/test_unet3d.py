@@ -65,6 +65,15 @@ def test_a_still_leaves_the_clips_beside_it_alone():
     torch.testing.assert_close(mixed[0], network(x, t, focus_present_mask=torch.tensor([True, True]))[0])
 
 
+def test_a_clip_of_one_frame_is_a_frame_held_to_the_present():
+    network, x, t, text = small(), draw(2, 3, 4, 8, 8), torch.tensor([0, 700]), captions(2)
+    network.init_temporal.fn.to_out.weight.zero_()  # the only place where the mask lets frames see each other
+    held = network(x, t, text, focus_present_mask=torch.tensor([True, True]))
+    for k in range(4):
+        torch.testing.assert_close(network(x[:, :, k : k + 1], t, text), held[:, :, k : k + 1])
+    assert (network(x, t, text) - held).abs().max() > 1e-6
+
+
 def test_the_network_knows_the_direction_of_time():
     network, x, t = small(), draw(1, 3, 5, 8, 8), torch.tensor([300])
     assert (network(x.flip(2), t).flip(2) - network(x, t)).abs().max() > 1e-3

@@ -1,5 +1,8 @@
 """What is drawn at a place depends on nothing but (seed, step, place)."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +21,8 @@ def clips(num_clips: int = 6, *, keeps_side: bool = False) -> TrainingClips:
 
 
 def draw(source: TrainingClips, places: range, *, seed: int = 0, step: int = 3, **changed: float):
-    return draw_batch(source, seed=seed, step=step, places=places, global_batch=8, **{**SETTINGS, **changed})
+    (batch,) = draw_batch(source, seed=seed, step=step, places=places, global_batch=8, **{**SETTINGS, **changed})
+    return batch
 
 
 def test_a_batch_is_the_same_however_it_is_split_over_processes_and_passes() -> None:
@@ -111,3 +115,134 @@ def test_pixels_span_minus_one_to_one() -> None:
     x0 = to_float(torch.tensor([[[[0, 255, 51]]]], dtype=torch.uint8))
     assert x0.shape == (3, 1, 1, 1)
     assert torch.allclose(x0.flatten(), torch.tensor([-1.0, 1.0, -0.6]))
+
+
+# Windows of longer clips, and stills
+
+
+def numbered(*lengths: int, **changed: object) -> TrainingClips:
+    """Clips of so many frames, each frame of one shade: 10 times the clip's number and its own."""
+    frames = [
+        np.array([10 * clip + frame for frame in range(length)], np.uint8).reshape(-1, 1, 1, 1).repeat(4, axis=2)
+        for clip, length in enumerate(lengths)
+    ]
+    pooled = torch.arange(1.0 * len(lengths))[:, None]
+    captions = [(row,) for row in range(len(lengths))]
+    whole = TrainingClips(MappedClips(frames), captions, [False] * len(lengths), pooled)
+    return replace(whole, **{"num_frames": 3, **changed})
+
+
+def draw_parts(source: TrainingClips, places: range, *, step: int = 3, **changed: float):
+    return draw_batch(source, seed=0, step=step, places=places, global_batch=8, **{**SETTINGS, **changed})
+
+
+def shades(x0: torch.Tensor) -> list[list[int]]:
+    """The frames of each clip by the numbers they were given."""
+    return ((x0[:, 0, :, 0, 0] + 1) * 127.5).round().int().tolist()
+
+
+def shown(source: TrainingClips, *, steps: int) -> list[list[int]]:
+    return [frames for step in range(steps) for frames in shades(draw(source, range(8), step=step).x0)]
+
+
+def test_the_head_of_a_clip_is_its_first_frames() -> None:
+    assert {tuple(frames) for frames in shown(numbered(3, 9, window="head"), steps=2)} == {(0, 1, 2), (10, 11, 12)}
+
+
+def test_a_random_window_is_three_frames_in_a_row_from_anywhere_in_the_clip() -> None:
+    met = [frames for frames in shown(numbered(3, 7, window="random"), steps=12) if frames[0] >= 10]
+    assert {tuple(frames) for frames in met} == {(10 + k, 11 + k, 12 + k) for k in range(5)}
+    assert len(met) == 48  # a long clip comes up as often as a short one
+
+
+def test_where_a_window_starts_changes_nothing_else_that_is_drawn() -> None:
+    short, long = (draw(numbered(3, 3, 3), range(8)), draw(numbered(3, 9, 5, window="random"), range(8)))
+    assert torch.equal(short.noise, long.noise) and torch.equal(short.t, long.t)
+    assert all(torch.equal(short.text[key], long.text[key]) for key in short.text)
+
+
+def test_every_window_is_an_example_of_its_own_and_comes_up_once_an_epoch() -> None:
+    source = numbered(3, 8, 6, 4, window="every")
+    windows = {
+        (0, 1, 2),
+        (10, 11, 12),
+        (13, 14, 15),
+        (15, 16, 17),
+        (20, 21, 22),
+        (23, 24, 25),
+        (30, 31, 32),
+        (31, 32, 33),
+    }
+    for epoch in range(3):
+        batch = draw(source, range(8), step=epoch, drop_prob=0.0)
+        assert {tuple(frames) for frames in shades(batch.x0)} == windows
+        # Each window brings the caption of its clip.
+        assert batch.text["pooled"][:, 0].tolist() == [frames[0] // 10 for frames in shades(batch.x0)]
+
+
+@pytest.mark.parametrize("share", [0.25, 1 / 3, 0.9])
+def test_stills_take_their_share_of_every_stretch_of_places(share: float) -> None:
+    source = numbered(3, 1, 1, 1, still_share=share)
+    for step in range(6):
+        parts = draw_parts(source, range(8), step=step)
+        num_places = [len(part.x0) / (1 if part.num_frames == 3 else 3) for part in parts]
+        assert [part.share for part in parts] == [number / 8 for number in num_places]
+        assert sum(num_places) == 8
+        stills = sum(number for part, number in zip(parts, num_places, strict=True) if part.num_frames == 1)
+        assert int(8 * share) <= stills <= int(8 * share) + 1
+    everything = [
+        part for step in range(50) for part in draw_parts(source, range(8), step=step) if part.num_frames == 1
+    ]
+    assert sum(part.share for part in everything) / 50 == pytest.approx(share, abs=0.01)
+
+
+def test_a_place_of_stills_shows_as_many_pictures_as_a_clip_has_frames_each_with_its_own_draws() -> None:
+    source = numbered(3, *[1] * 12, still_share=0.5)
+    clips, stills = draw_parts(source, range(8), drop_prob=0.0)
+    assert clips.x0.shape == (4, 1, 3, 1, 4) and stills.x0.shape == (12, 1, 1, 1, 4)
+    assert sorted(picture for (picture,) in shades(stills.x0)) == [10 * clip for clip in range(1, 13)]  # an epoch
+    assert stills.text["pooled"][:, 0].tolist() == [picture // 10 for (picture,) in shades(stills.x0)]
+    assert len(set(stills.t.tolist())) == 12
+    assert len(set(stills.noise[:, 0, 0, 0, 0].tolist())) == 12
+
+
+def test_beside_stills_every_clip_comes_up_once_an_epoch_too() -> None:
+    for epoch in range(3):
+        clips, _ = draw_parts(numbered(3, 3, 3, 3, 1, still_share=0.5), range(8), step=epoch)
+        assert sorted(frames[0] for frames in shades(clips.x0)) == [0, 10, 20, 30]
+
+
+def test_timesteps_of_stills_cover_the_range_evenly() -> None:
+    (*_, stills) = draw_parts(numbered(3, 1, 1, still_share=0.5), range(8))
+    assert sorted((stills.t * 3 // 100).tolist()) == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_a_batch_with_stills_is_the_same_however_it_is_split() -> None:
+    source = numbered(5, 3, 1, 1, 1, 1, window="random", still_share=0.4)
+    whole = draw_parts(source, range(8))
+    parts = [part for places in (range(0, 3), range(3, 4), range(4, 8)) for part in draw_parts(source, places)]
+    for one in whole:
+        others = [part for part in parts if part.num_frames == one.num_frames]
+        for name in ("x0", "noise", "t"):
+            assert torch.equal(getattr(one, name), torch.cat([getattr(part, name) for part in others]))
+
+
+def test_what_lies_beside_stills_is_drawn_as_without_them() -> None:
+    """The first place of a run is never one of stills; it draws what it does where there are none."""
+    alone, beside = (
+        draw(numbered(3, 3), range(1), step=0),
+        draw_parts(numbered(3, 3, 1, still_share=0.5), range(1), step=0)[0],
+    )
+    assert (
+        torch.equal(alone.x0, beside.x0) and torch.equal(alone.noise, beside.noise) and torch.equal(alone.t, beside.t)
+    )
+
+
+def test_a_still_without_a_share_is_a_clip_that_stands_still() -> None:
+    assert {tuple(frames) for frames in shown(numbered(1, 3), steps=2)} == {(0, 0, 0), (10, 11, 12)}
+    (batch,) = draw_parts(numbered(1, 1, 1), range(8))
+    assert batch.x0.shape == (8, 1, 3, 1, 4) and batch.share == 1
+
+
+def test_at_a_share_of_none_of_the_places_stills_are_left_out() -> None:
+    assert {tuple(frames) for frames in shown(numbered(3, 1, still_share=0.0), steps=2)} == {(0, 1, 2)}

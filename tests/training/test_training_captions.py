@@ -120,7 +120,7 @@ def test_folders_named_by_class_train_on_their_words_with_a_tenth_of_the_clips_w
     source = RunCaptions.read(clips, Recipe(), lambda line: None).training_clips(clips)
 
     drawn = {"seed": 0, "step": 0, "places": range(NUM_DRAWN), "global_batch": NUM_DRAWN, "num_timesteps": 10}
-    text = draw_batch(source, **drawn, flip_prob=0.5, drop_prob=Recipe().text.drop_prob).text
+    text = draw_batch(source, **drawn, flip_prob=0.5, drop_prob=Recipe().text.drop_prob)[0].text
     assert text is not None
     assert 0.08 < text["is_null"].float().mean() < 0.12
     features = {folder: fake_encoder.encode([said]).pooled[0] for folder, said in words.items()}

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -12,6 +13,7 @@ from t2v.config import Recipe, load_recipe
 from t2v.errors import SettingsError
 from t2v.runtime import Precision
 from t2v.training import choose as choose_module
+from t2v.training.batches import MappedClips, TrainingClips, draw_batch
 from t2v.training.choose import (
     CANDIDATES,
     NUM_SHEETS,
@@ -20,8 +22,10 @@ from t2v.training.choose import (
     choose_recipe,
     fit_to_budget,
     fresh_network,
+    made_up_passes,
     measure_cost,
     probe_precision,
+    share_of_stills,
     steps_in,
     views_needed,
 )
@@ -111,6 +115,51 @@ def test_the_reasons_name_the_recipe_and_the_figures() -> None:
     assert "405 clips" in words
     assert "recipe: small" in words
     assert str(choice.recipe.train.num_steps * choice.cost.clips_per_step) in words
+
+
+@pytest.mark.parametrize(
+    ("asked", "num_videos", "num_stills", "num_frames", "share"),
+    [
+        (None, 10, 0, 10, None),
+        (None, 0, 10, 10, None),
+        (None, 10, 1000, 1, None),
+        (None, 10, 1000, 10, 1 / 3),  # the photos do not drown the clips
+        (None, 90, 100, 10, 0.1),  # and a few are not shown more often than those
+        (0.5, 90, 100, 10, 0.5),
+        (0.0, 90, 100, 10, 0.0),
+        (0.5, 10, 0, 10, None),
+    ],
+)
+def test_stills_take_their_share_of_an_epoch_and_at_most_a_third(
+    asked: float | None, num_videos: int, num_stills: int, num_frames: int, share: float | None
+) -> None:
+    found = share_of_stills(asked, num_videos=num_videos, num_stills=num_stills, num_frames=num_frames)
+    assert found == (None if share is None else pytest.approx(share))
+
+
+def test_beside_stills_the_clips_are_still_shown_often_enough() -> None:
+    def views(num_stills: int) -> int:
+        choice = choose_recipe(
+            num_clips=405, num_stills=num_stills, side=64, budget_s=2 * HOUR, typed={}, measure=machine(SLOW)
+        )
+        return int(choice.reasons[0].split("tiny manages ")[1].split()[0])
+
+    assert views(100_000) == pytest.approx(views(0) * 2 / 3, abs=1)
+
+
+@pytest.mark.parametrize("share", [None, 0.25, 1 / 3, 0.01])
+def test_made_up_passes_have_the_shapes_of_the_runs_own(share: float | None) -> None:
+    recipe = load_recipe("tiny", {"data.size": "8", "data.num_frames": "3", "model.patch": "1"})
+    made_up = [tuple(batch.x0.shape) for batch in made_up_passes(recipe, None, still_share=share)]
+    frames = MappedClips([np.zeros((length, 8, 8, 3), np.uint8) for length in (3, 1)])
+    clips = TrainingClips(frames, [(), ()], (), None, num_frames=3, still_share=share)
+    settings = {"seed": 0, "global_batch": 8, "num_timesteps": 10, "flip_prob": 0.0, "drop_prob": 0.0}
+    drawn = {
+        tuple(batch.x0.shape)
+        for step in range(30)
+        for batch in draw_batch(clips, step=step, places=range(8), **settings)
+    }
+    assert set(made_up) == drawn and len(made_up) == len(drawn)
 
 
 def test_small_clips_are_not_drawn_larger_than_they_are() -> None:

@@ -98,6 +98,10 @@ def test_without_a_compiler_or_on_a_young_device_nothing_is_tried() -> None:
     assert "train.compile=always tries it" in (why_not_try("clang++", "mps", run_s=1e9) or "")
 
 
+def test_beside_stills_only_always_compiles() -> None:
+    assert "train.compile=always does" in (why_not_try("g++", "cpu", run_s=1e9, has_stills=True) or "")
+
+
 class Network:
     """A made-up network and its clock: each pass takes a time, the first compiled one more, and rounds otherwise."""
 

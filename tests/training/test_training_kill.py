@@ -6,6 +6,7 @@ clock: the process is halted, and only once its halted state is seen to lie wher
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -266,8 +267,12 @@ def _finished(folder: Path, words: list[str]) -> str:
     return ran.stdout
 
 
-def test_two_processes_learn_what_one_does_with_twice_the_batch(folder: Path) -> None:
+@pytest.mark.parametrize("stills", [0, 4])
+def test_two_processes_learn_what_one_does_with_twice_the_batch(folder: Path, tmp_path: Path, stills: int) -> None:
     """Equal but for the rounding of sums. By torchrun: `accelerate launch --cpu` takes MPI for more than one."""
+    folder = Path(shutil.copytree(folder, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoints")))
+    for number in range(stills):  # where there are some, one process may see clips alone and the other stills alone
+        Image.new("RGB", (8, 8), (60 * number, 90, 0)).save(folder / "clips" / f"still{number}.gif")
     typed = ["--set", "train.precision=fp32", "--set", "train.optimizer=adamw", "--set", "train.accumulation=2"]
     _finished(folder, [*command(folder, folder / "alone"), *typed, "--set", "train.batch_size=2"])
     script = folder / "t2v_train.py"

@@ -3,6 +3,7 @@
 import json
 import math
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import GenerationSettings, Recipe, recipe_from_mapping
 from t2v.errors import RunError
 from t2v.sampling import build_diffusion, sample_clips
-from t2v.training.batches import TrainingClips, to_float
+from t2v.training.batches import MappedClips, TrainingClips, to_float
 from t2v.training.choose import fresh_network
 from t2v.training.loop import MIN_LOSS_SCALE, Training, make_accelerator
 from t2v.training.plan import Machine, Plan, Stretch
@@ -182,6 +183,33 @@ def test_accumulation_learns_what_one_large_batch_learns(tmp_path: Path) -> None
         # The mean, as Adam divides a gradient by its own size: where there is next to none, rounding is all it sees.
         for weights, others in zip(whole.network.parameters(), parts.network.parameters(), strict=True):
             assert (weights - others).abs().mean() < 1e-6
+
+
+def beside_stills(clips: TrainingClips, *, share: float) -> TrainingClips:
+    """The clips, and each of their frames as a still with the clip's caption."""
+    rows = [*clips.frames.numpy(), *(frame[None] for clip in clips.frames.numpy() for frame in clip)]
+    captions = [*clips.captions, *(rows for rows in clips.captions for _ in range(4))]
+    return replace(clips, frames=MappedClips(rows), captions=captions, num_frames=4, still_share=share)
+
+
+def test_accumulation_learns_what_one_large_batch_learns_beside_stills(tmp_path: Path) -> None:
+    clips = beside_stills(clips_of([(200, 30, 30), (30, 200, 30)], captioned=True), share=0.4)
+    whole = start(tmp_path / "whole", by_losses(num_steps=8, batch_size=4), clips)
+    parts = start(tmp_path / "parts", by_losses(num_steps=8, batch_size=1, accumulation=4), clips)
+    for one, other in zip(whole.steps(), parts.steps(), strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-3)
+        assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-3)
+    assert whole.loss_history is not None and parts.loss_history is not None
+    torch.testing.assert_close(whole.loss_history.losses, parts.loss_history.losses, rtol=1e-3, atol=0)
+
+
+def test_the_network_sees_clips_whole_and_stills_one_by_one(tmp_path: Path) -> None:
+    clips = beside_stills(clips_of([(200, 30, 30)], captioned=False), share=0.25)
+    training = start(tmp_path, tiny_recipe(num_steps=2), clips)
+    seen: list[tuple[int, ...]] = []
+    training.network.register_forward_pre_hook(lambda network, given: seen.append(tuple(given[0].shape[:3])))
+    training.take_step()
+    assert seen == [(3, 3, 4), (4, 3, 1)]
 
 
 def by_losses(**train: object) -> Recipe:
