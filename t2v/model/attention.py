@@ -41,6 +41,8 @@ class TemporalAttention(nn.Module):
     def forward(self, x: Tensor, positions: FramePositions) -> Tensor:
         """x: b f h w c. Returns b f h w c."""
         to_q, to_k, to_v = self.to_qkv.weight.chunk(3)
+        if x.shape[1] == 1:
+            return self._attend_alone(x, to_v, positions.bias)
         to_q, to_k = (self._turned(weight, positions.rotation) for weight in (to_q * self.scale, to_k))
         if _takes_all_at_once(x):
             out = self._attend(rearrange(x, "b f h w c -> f (b h w) c"), to_q, to_k, to_v, positions.bias)
@@ -51,6 +53,15 @@ class TemporalAttention(nn.Module):
             for clip, bias in zip(x.flatten(2, 3), positions.bias[:, None].expand(len(x), *[-1] * 5), strict=True)
         ]
         return torch.stack(clips).view(x.shape)
+
+    def _attend_alone(self, x: Tensor, to_v: Tensor, bias: Tensor) -> Tensor:
+        """Attend where there is one frame. x: b 1 h w c; to_v: (m d) c; bias: 1 or b, 1, m, 1, 1. Returns b 1 h w c."""
+        # Its weight is 1 whatever the logit, so queries and keys need not be known. The bias stands in for them, as
+        # processes that train together wait for a gradient of every weight.
+        weight = rearrange(softmax(bias, dim=-1), "b 1 m 1 1 -> b 1 1 1 m 1")
+        values = F.linear(x, to_v).unflatten(-1, (self.heads, -1))
+        attended: Tensor = self.to_out((weight.to(values.dtype) * values).flatten(-2))
+        return attended
 
     def _turned(self, weight: Tensor, rotation: Tensor) -> Tensor:
         """A projection followed by the turn of each frame, as one projection a frame: (m d) c to f c (m d).

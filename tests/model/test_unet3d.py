@@ -74,6 +74,15 @@ def test_a_clip_of_one_frame_is_a_frame_held_to_the_present():
     assert (network(x, t, text) - held).abs().max() > 1e-6
 
 
+def test_one_frame_gives_every_weight_a_gradient_as_processes_that_train_together_wait_for_it():
+    with torch.inference_mode(False):
+        network, x, t = small(), draw(2, 3, 1, 8, 8), torch.tensor([10, 600])
+        text = captions(2) | {"is_null": torch.tensor([True, False])}
+        network(x, t, text).square().mean().backward()
+        assert all(weights.grad is not None for weights in network.parameters())
+        assert torch.equal(network.relative_bias.weight.grad, torch.zeros_like(network.relative_bias.weight))
+
+
 def test_the_network_knows_the_direction_of_time():
     network, x, t = small(), draw(1, 3, 5, 8, 8), torch.tensor([300])
     assert (network(x.flip(2), t).flip(2) - network(x, t)).abs().max() > 1e-3
