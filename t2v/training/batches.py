@@ -1,8 +1,10 @@
 """What the network is shown at each step, as a function of (seed, step, place) alone."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -31,15 +33,17 @@ class TrainingClips:
     """All that batches are drawn from.
 
     frames: n clips f h w c, uint8
-    captions: for each clip the rows of `pooled` that describe it; empty where it has no caption
+    captions: for each clip the rows of `pooled` that describe it, -1 for no text; empty where it has no caption
     keeps_side: for each row of `pooled`, whether the caption says left or right
     pooled: m d, one row a caption; None for an unconditional model
+    weights: by clip, how often each of its captions is drawn, relative to the others; of those drawn alike none
     """
 
     frames: Tensor | MappedClips
     captions: Sequence[Sequence[int]]
     keeps_side: Sequence[bool]
     pooled: Tensor | None
+    weights: Mapping[int, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,13 +115,22 @@ def _draw_clip(
     clips: TrainingClips, *, draw: torch.Generator, index: int, flip_prob: float, drop_prob: float
 ) -> _Drawn:
     coin, caption_coin, drop_coin = torch.rand(3, generator=draw).tolist()
-    rows = clips.captions[index]
-    caption = rows[int(caption_coin * len(rows))] if rows else -1
+    caption = _pick_caption(clips.captions[index], clips.weights.get(index), caption_coin)
     frames = clips.frames[index]
     # One coin per clip: flipping frames separately would break the motion.
     if coin < flip_prob and not (caption >= 0 and clips.keeps_side[caption]):
         frames = frames.flip(-2)
     return _Drawn(frames, -1 if drop_coin < drop_prob else caption, draw)
+
+
+def _pick_caption(rows: Sequence[int], weights: Sequence[float] | None, coin: float) -> int:
+    """One of the rows, -1 where there is none. coin: uniform in [0, 1)"""
+    if not rows:
+        return -1
+    if weights is None:
+        return rows[int(coin * len(rows))]
+    ends = list(accumulate(weights))
+    return rows[bisect_right(ends, coin * ends[-1])]
 
 
 def _spots(seed: int, step: int, places: range, global_batch: int) -> list[float]:

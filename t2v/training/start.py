@@ -14,8 +14,8 @@ from torch import Tensor
 from t2v.cache import cache_folder
 from t2v.checkpoint import Checkpoint, load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
-from t2v.config import Recipe, check_key, load_recipe, recipe_from_mapping
-from t2v.data.folder import LoadedClips, describe_difference, load_clips, survey_folder
+from t2v.config import CAPTION_PLACEHOLDER, Recipe, check_key, load_recipe, recipe_from_mapping
+from t2v.data.folder import LoadedClips, describe_difference, load_clips, survey_folder, with_template
 from t2v.data.pixels import Pixels
 from t2v.errors import RunError, SettingsError
 from t2v.model import Unet3D
@@ -238,12 +238,14 @@ def _asked_recipe(request: TrainRequest, parent: Checkpoint | None, say: Say) ->
 
 
 def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: Say) -> tuple[Recipe, Cost]:
-    scan = survey_folder(request.clips)  # each clip is decoded once, by the recipe that is chosen
+    # Each clip is decoded once, by the recipe that is chosen. No recipe has a template of its own.
+    template = recipe_from_mapping({}, request.typed, source="--set").text.template
+    scan = with_template(survey_folder(request.clips), template)
     if request.budget_s is None:
         say(f"no --budget given: taking {duration(budget_s)}")
     say("timing the recipes on this machine")
     side = int(statistics.median(min(clip.width, clip.height) for clip in scan.clips))
-    texts = tuple(dict.fromkeys(caption for clip in scan.clips for caption in clip.captions))
+    texts = tuple(dict.fromkeys(caption for clip in scan.clips for caption in clip.captions if caption))
     # Widths of text vectors differ little in cost; the encoder itself is not loaded for a timing.
     cond_dim = 384 if texts else None
     precision: Precision | None = None
@@ -271,6 +273,12 @@ def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
     # Processes of one machine share its cache: the first decodes, the others find it done.
     with PartialState().local_main_process_first():
         loaded = load_clips(folder, pixels, cache=cache_folder(), say=say, progress=_telling(say))
+    template = recipe.text.template
+    if template and CAPTION_PLACEHOLDER not in template:
+        num_unheard = sum(bool(record.captions) for record in loaded.records)
+        own = f"; the {num_unheard} with captions of their own are not heard" if num_unheard else ""
+        say(f"every clip has the caption {template!r}{own}")
+    loaded = replace(loaded, scan=with_template(loaded.scan, template))
     for item in loaded.left_out:
         say(f"left out: {item.key} {item.reason}")
     for warning in loaded.scan.warnings:
