@@ -274,10 +274,8 @@ def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
     with PartialState().local_main_process_first():
         loaded = load_clips(folder, pixels, cache=cache_folder(), say=say, progress=_telling(say))
     template = recipe.text.template
-    if template and CAPTION_PLACEHOLDER not in template:
-        num_unheard = sum(bool(record.captions) for record in loaded.records)
-        own = f"; the {num_unheard} with captions of their own are not heard" if num_unheard else ""
-        say(f"every clip has the caption {template!r}{own}")
+    if template:
+        say(_about_template(template, loaded))
     loaded = replace(loaded, scan=with_template(loaded.scan, template))
     for item in loaded.left_out:
         say(f"left out: {item.key} {item.reason}")
@@ -287,6 +285,14 @@ def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
     known = "" if loaded.num_decoded else f", decoded before and kept in {cache_folder()}"
     say(f"{len(loaded.records)} clips as {data.num_frames} frames of {data.size}x{data.size}{left_out}{known}")
     return loaded
+
+
+def _about_template(template: str, loaded: LoadedClips) -> str:
+    if CAPTION_PLACEHOLDER in template:
+        return f"captions are taken as {template!r}"
+    num_unheard = sum(bool(record.captions) for record in loaded.records)
+    own = f"; the {num_unheard} with captions of their own lose them" if num_unheard else ""
+    return f"every clip is captioned {template!r}{own}"
 
 
 def _telling(say: Say) -> Callable[[int, int], None]:
