@@ -319,6 +319,15 @@ def test_hints_name_what_training_never_saw(service):
     assert "no effect" in service.hints(asked(negative="night", guidance_scale=1))[0]
 
 
+def test_a_prompt_unlike_the_template_of_the_captions_is_told(make_checkpoint, fake_encoder):
+    recipe = {"text": {"template": "a sprite of {caption}"}}
+    service = GenerationService.load(make_checkpoint(cond_dim=fake_encoder.dim, recipe=recipe), device="cpu")
+    assert service.hints(asked("A sprite of cats")) == []
+    assert service.hints(asked("cats")) == [
+        "the captions of training read 'a sprite of {caption}', and this prompt is used as it is typed"
+    ]
+
+
 def test_a_model_without_text_says_that_it_hears_none(plain):
     assert plain.hints(asked("")) == []
     assert plain.hints(asked("dragon")) == ["this model was trained without captions, so no text has an effect"]

@@ -238,8 +238,9 @@ def _asked_recipe(request: TrainRequest, parent: Checkpoint | None, say: Say) ->
 
 
 def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: Say) -> tuple[Recipe, Cost]:
-    # Each clip is decoded once, by the recipe that is chosen. No recipe has a template of its own.
-    template = recipe_from_mapping({}, request.typed, source="--set").text.template
+    typed = {key: value for key, value in request.typed.items() if key == "text.template"}
+    template = recipe_from_mapping({}, typed, source="--set").text.template
+    # Each clip is decoded once, by the recipe that is chosen.
     scan = with_template(survey_folder(request.clips), template)
     if request.budget_s is None:
         say(f"no --budget given: taking {duration(budget_s)}")
