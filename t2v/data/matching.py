@@ -14,6 +14,8 @@ from t2v.data.metadata import Table
 from t2v.data.metadata_rows import Said
 from t2v.errors import DatasetError
 
+MAX_SHOWN = 100  # characters of a name that is lost
+
 
 class Metadata(NamedTuple):
     """What a file says of clips, by their keys, and the names it gives that are no clip's."""
@@ -44,7 +46,7 @@ def match(table: Table, stems: Mapping[str, str], *, folder: Path, where: str) -
         for key in keys:
             said[key] += row.said
         if not keys:
-            lost[row.name] = None
+            lost[row.name[:MAX_SHOWN] if row.name.isprintable() else repr(row.name)[:MAX_SHOWN]] = None
     return Metadata(table.name, {key: tuple(pairs) for key, pairs in said.items()}, tuple(lost))
 
 

@@ -143,7 +143,8 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
         content = _list_within(path, content)
     if isinstance(content, dict):
         for name, said in content.items():
-            yield Row(f"at {name!r}", name, said_by(path, f"at {name!r}", said))
+            place = f"at {name!r:.60}"
+            yield Row(place, name, said_by(path, place, said))
         return
     if not isinstance(content, list):
         raise DatasetError(f"{path} is neither a list of objects {LIKE_THIS} nor an object of names and captions")
@@ -186,7 +187,9 @@ def _json(path: Path, text: str, place: str | None = None) -> Any:
     try:
         return json.loads(text, object_pairs_hook=unique)
     except _TwiceError as error:
-        raise DatasetError(f"{where} has {error.args[0]!r} twice; give all captions of a clip as one list") from None
+        raise DatasetError(
+            f"{where} has {error.args[0]!r:.60} twice; give all captions of a clip as one list"
+        ) from None
     except json.JSONDecodeError as error:
         raise DatasetError(f"{path} {place or f'line {error.lineno}'} is not readable JSON: {error.msg}") from None
     except ValueError:

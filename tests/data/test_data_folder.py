@@ -220,3 +220,12 @@ def test_a_clean_folder_is_ok_and_its_captions_are_counted(tmp_path):
         "1 clip without a caption among clips that have one: 0.gif",
         "8 clips never mirrored: a caption says left, right or clockwise",
     )
+
+
+def test_a_caption_that_is_likely_to_be_cut_is_told(tmp_path):
+    for number in range(9):
+        add_clip(tmp_path, f"{number}.gif", shade=number, caption="a long walk " * (26 if number == 3 else 2))
+    told = (
+        "1 clip with a caption of more than 300 characters, of which an encoder reads the beginning (text.max_tokens)"
+    )
+    assert check_folder(tmp_path).warnings == (told,)
