@@ -7,7 +7,7 @@ from pathlib import Path
 
 from t2v.data.listing import Listing, stem
 from t2v.data.matching import Metadata, match
-from t2v.data.metadata import CAPTION_LISTS, CLIP_LISTS, Table, read_lists, read_metadata_file
+from t2v.data.metadata import CAPTION_LISTS, CLIP_LISTS, read_lists, read_metadata_file
 from t2v.errors import DatasetError
 
 
@@ -17,9 +17,7 @@ def read_captions(folder: Path, listing: Listing) -> tuple[Listing, dict[str, Me
     Raises DatasetError where one cannot be read, or where a folder holds two.
     """
     lists = _pairs(listing)
-    tables: dict[str, Table] = {}
-    for where, path in listing.metadata.items():
-        tables[where] = read_metadata_file(path)
+    tables = {where: read_metadata_file(path) for where, path in listing.metadata.items()}
     for where, keys in lists.items():
         clips, *captions = (listing.texts[key] for key in keys)
         names = [path.name for path in (clips, *captions)] + ([tables[where].name] if where in tables else [])

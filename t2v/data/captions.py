@@ -90,8 +90,8 @@ def choose_words(key: str, *, text: str | None, metadata: Mapping[str, Metadata]
 def fill_template(template: str, words: Words) -> Words:
     """The captions of a clip as the template makes them.
 
-    With `{caption}` in it each caption takes that place; without it is the caption of every clip. What is to have no
-    text keeps having none.
+    With `{caption}` in it each caption takes that place; without, the template is the caption of every clip. What is to
+    have no text keeps having none.
     """
     if not words.captions:
         has_none = CAPTION_PLACEHOLDER in template or words.source == "empty"

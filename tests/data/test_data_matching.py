@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -215,6 +216,13 @@ def write_folder(folder: Path, seed: int, kind: str) -> list[str]:
     return list(content)
 
 
+def emptied(folder: Path) -> Path:
+    """The folder anew. One place for all examples: paths stand in the files, and an example has to repeat exactly."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
 def shifted(folder: Path) -> list[str]:
     """Captions that say the name of another clip than theirs; those of file and folder names count as well."""
     scan = scan_folder(folder)
@@ -231,7 +239,7 @@ def shifted(folder: Path) -> list[str]:
 @settings(max_examples=12)
 @given(seed=st.integers(0, 2**32))
 def test_every_clip_has_just_its_own_captions(tmp_path_factory, kind, seed):
-    folder = tmp_path_factory.mktemp("folder")
+    folder = emptied(tmp_path_factory.getbasetemp() / f"folder-{kind}")
     write_folder(folder, seed, kind)
     assert shifted(folder) == []
     scan = scan_folder(folder)
@@ -244,7 +252,7 @@ def test_every_clip_has_just_its_own_captions(tmp_path_factory, kind, seed):
 @given(seed=st.integers(0, 2**32), data=st.data())
 def test_no_damage_shifts_a_caption(tmp_path_factory, kind, seed, data):
     """Clips are lost or spoiled, bytes of the captions are cut, flipped, put in or left out."""
-    folder = tmp_path_factory.mktemp("folder")
+    folder = emptied(tmp_path_factory.getbasetemp() / f"folder-{kind}")
     files = write_folder(folder, seed, kind)
     draw = random.Random(seed + 1)
     for path in sorted(folder.rglob("*.gif")):
