@@ -48,7 +48,8 @@ def generate(
 ) -> None:
     """Make clips from a prompt and print their paths and seeds.
 
-    A file named by --out is replaced; without it no file is. Only a model trained without captions needs no prompt.
+    A file named by --out is replaced; without it no file is. Only a model trained without captions needs no prompt. The
+    prompt is used as it is typed, also where training put its captions into a template (t2v train --caption).
     """
     from t2v.service import GenerationService, check_scale, check_target, free_path, save_clip
 

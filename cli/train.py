@@ -37,6 +37,12 @@ def train(
     seed: Annotated[
         int | None, typer.Option(min=0, max=MAX_SEED, help="Every random draw of the run follows from it.")
     ] = None,
+    caption: Annotated[
+        str | None,
+        typer.Option(
+            help="What captions become, such as 'a sprite of {caption}'; without {caption} it is every clip's caption."
+        ),
+    ] = None,
     init_from: Annotated[Path | None, typer.Option(help="Start from the weights of this checkpoint or run.")] = None,
     assignments: Annotated[
         list[str] | None,
@@ -59,6 +65,7 @@ def train(
         budget_s=None if budget is None else parse_duration(budget),
         fresh=fresh,
         seed=seed,
+        template=caption,
         init_from=init_from,
         overrides=parse_assignments(assignments or []),
         device=device,

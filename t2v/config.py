@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from t2v.errors import SettingsError
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+CAPTION_PLACEHOLDER = "{caption}"
 MAX_SEED = 2**53 - 1  # exact in JSON and in JavaScript, so that a page never rounds a seed
 
 SpatialAttentionName = Literal["linear", "full", "none"]
@@ -99,6 +100,19 @@ class TextSettings(Settings):
     drop_prob: float = Field(
         0.1, ge=0, le=1, description="share of clips trained without their text, for classifier-free guidance"
     )
+    template: str = Field(
+        "",
+        max_length=1000,
+        description="what captions become, such as 'a sprite of {caption}'; without {caption}: that of every clip",
+    )
+
+    @field_validator("template")
+    @classmethod
+    def _check_template(cls, template: str) -> str:
+        rest = template.replace(CAPTION_PLACEHOLDER, "")
+        if "{" in rest or "}" in rest:
+            raise ValueError(f"a template has no placeholder but {CAPTION_PLACEHOLDER}, and this is {template!r}")
+        return " ".join(template.split())
 
 
 class ModelSettings(Settings):

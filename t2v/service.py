@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import t2v
 from t2v.checkpoint import Checkpoint, Header, box_path, load_checkpoint
 from t2v.config import GenerationSettings
 from t2v.data.video_files import check_ending, write_clip
-from t2v.data.words import words_of
+from t2v.data.words import is_filled, unseen_sentence, words_of
 from t2v.diffusion.samplers import HEAR_ETA, HEAR_OWN_NOISE
 from t2v.diffusion.spacing import says_its_steps, space
 from t2v.errors import ClipError, GenerationError, TextEncoderError
@@ -200,17 +199,17 @@ class GenerationService:
                 hints.append("at guidance_scale 1 the negative text has no effect; try 2")
             if settings.negative.strip() and self.guide is not None:
                 hints.append("with a guide the negative text has no effect")
-            hints += self._unseen_words(f"{settings.prompt} {settings.negative}")
+            hints += self._unlike_captions(settings)
         return hints
 
-    def _unseen_words(self, text: str) -> list[str]:
-        known = self.header.words
-        unseen = [word for word in dict.fromkeys(words_of(text)) if known and word not in known]
+    def _unlike_captions(self, settings: GenerationSettings) -> list[str]:
+        """What sets the prompt apart from the captions of training, in sentences."""
         hints = []
-        for word in unseen:
-            near = get_close_matches(word, known, n=1, cutoff=0.7)
-            hints.append(f"the word {word!r} was in no caption{f'; the nearest is {near[0]!r}' if near else ''}")
-        return hints
+        template = self.header.recipe.text.template
+        if settings.prompt.strip() and not is_filled(template, settings.prompt):
+            hints.append(f"the captions of training read {template!r}, and this prompt is used as it is typed")
+        unseen = unseen_sentence(f"{settings.prompt} {settings.negative}", self.header.words)
+        return hints + ([unseen] if unseen else [])
 
     def generate(self, settings: GenerationSettings) -> Generator[GenerationStep, None, None]:
         """Make the clips asked for, yielding every denoising step; closing the iterator stops the work.

@@ -310,15 +310,22 @@ def test_a_request_like_training_needs_no_hint(service):
 
 
 def test_hints_name_what_training_never_saw(service):
-    assert service.hints(asked("a red firework at dawn")) == [
-        "the word 'firework' was in no caption; the nearest is 'fireworks'",
-        "the word 'at' was in no caption",
-        "the word 'dawn' was in no caption",
+    assert service.hints(asked("red fierworks at dawn")) == [
+        "the words 'fierworks' (the nearest is 'fireworks') and 'dawn' were in no caption"
     ]
     assert service.hints(asked(negative="blurry")) == ["the word 'blurry' was in no caption"]
     assert service.hints(asked(size=16)) == ["this model was trained at 8 pixels; 16 may look wrong"]
     assert service.hints(asked(num_frames=9)) == ["this model was trained on 3 frames; 9 may look wrong"]
     assert "no effect" in service.hints(asked(negative="night", guidance_scale=1))[0]
+
+
+def test_a_prompt_unlike_the_template_of_the_captions_is_told(make_checkpoint, fake_encoder):
+    recipe = {"text": {"template": "a sprite of {caption}"}}
+    service = GenerationService.load(make_checkpoint(cond_dim=fake_encoder.dim, recipe=recipe), device="cpu")
+    assert service.hints(asked("A sprite of cats")) == []
+    assert service.hints(asked("cats")) == [
+        "the captions of training read 'a sprite of {caption}', and this prompt is used as it is typed"
+    ]
 
 
 def test_a_model_without_text_says_that_it_hears_none(plain):

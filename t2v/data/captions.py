@@ -1,28 +1,25 @@
 """Where the words about a clip come from.
 
-Best first, decided for each clip by itself: a `.txt` of the same name, a `metadata.csv` or `metadata.jsonl` in its
-folder or one above, the words of the file's name, the name of the nearest subfolder. A name that says nothing
-(`IMG_0042`, a hash, a number) is passed over. An empty `.txt` says: no caption, and ends the search.
+Best first, decided for each clip by itself: a `.txt` of the same name, a file of captions (`metadata.py` names them) in
+its folder or one above, the words of the file's name, the name of the nearest subfolder. A name that says nothing
+(`IMG_0042`, a hash, a number) is passed over. An empty `.txt`, or an empty caption alone in a file of captions, says:
+no caption, and ends the search. An empty one among others stands for no text, which is drawn like a caption.
+
+Weights come from files of captions. A `.txt` has none: whatever sign told a weight there could stand in a caption.
 """
 
-import csv
-import io
-import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
 
-from t2v.errors import DatasetError
+from t2v.config import CAPTION_PLACEHOLDER
+from t2v.data.matching import Metadata
+from t2v.data.metadata_rows import Said, lines_of
 
-CaptionSource = Literal["text file", "metadata", "file name", "folder name", "none"]
+CaptionSource = Literal["text file", "metadata", "file name", "folder name", "template", "empty", "none"]
 
-METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
-FILE_COLUMNS = ("file_name", "filename", "file", "path", "video_path", "video")
-CAPTION_COLUMNS = ("caption", "captions", "text", "prompt", "description")
 MAX_TEXT_BYTES = 1 << 16
-MAX_METADATA_BYTES = 1 << 28
 
 # What cameras, sites and programs put into names.
 EMPTY_WORDS = frozenset(
@@ -48,18 +45,19 @@ SIDE = re.compile(
 )
 
 
-class Metadata(NamedTuple):
-    """Captions by the path that a metadata file gives, relative to the folder the file lies in."""
-
-    name: str
-    captions: Mapping[str, tuple[str, ...]]
-
-
 class Words(NamedTuple):
-    """The captions of one clip, possibly none, and where they were found."""
+    """The captions of one clip and where they were found.
+
+    captions: none, or some of which one at least is not empty
+    source: "empty" where the place says that there is no caption, "none" where there is no such place
+    weights: how often each caption is drawn, relative to the others; none where all are drawn alike
+    doubts: what a person should know about them, as in "1 clip with ..."
+    """
 
     captions: tuple[str, ...]
     source: CaptionSource
+    weights: tuple[float, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def mentions_side(caption: str) -> bool:
@@ -75,17 +73,12 @@ def choose_words(key: str, *, text: str | None, metadata: Mapping[str, Metadata]
 
     key: the clip's path in the data set, with `/`
     text: the content of its `.txt`, or None where there is none
-    metadata: what `read_metadata_file` gave, by the folder it was found in ("" for the top)
+    metadata: what files of captions say, by the folder each was found in ("" for the top)
     """
-    if text is not None:
-        lines = caption_lines(text)
-        return Words(lines, "text file" if lines else "none")
+    told = list(_told(key, text, metadata))
+    if told:
+        return _best(told)
     parts = key.split("/")
-    for depth in range(len(parts) - 1, -1, -1):
-        found = metadata.get("/".join(parts[:depth]))
-        captions = found.captions.get(normal_path("/".join(parts[depth:]))) if found else None
-        if captions is not None:
-            return Words(captions, "metadata" if captions else "none")
     if words := words_of_name(parts[-1].rpartition(".")[0]):
         return Words((words,), "file name")
     for folder in reversed(parts[:-1]):
@@ -94,10 +87,20 @@ def choose_words(key: str, *, text: str | None, metadata: Mapping[str, Metadata]
     return Words((), "none")
 
 
-def caption_lines(text: str) -> tuple[str, ...]:
-    """One caption a line, in order, without empty lines, doubles and needless spaces."""
-    lines = (" ".join(line.split()) for line in text.splitlines())
-    return tuple(dict.fromkeys(line for line in lines if line))
+def fill_template(template: str, words: Words) -> Words:
+    """The captions of a clip as the template makes them.
+
+    With `{caption}` in it each caption takes that place; without, the template is the caption of every clip. What is to
+    have no text keeps having none.
+    """
+    if not words.captions:
+        has_none = CAPTION_PLACEHOLDER in template or words.source == "empty"
+        return words if has_none else Words((template,), "template")
+    shares: dict[str, float] = {}
+    for caption, weight in zip(words.captions, words.weights or (1.0,) * len(words.captions), strict=True):
+        filled = caption and template.replace(CAPTION_PLACEHOLDER, caption)
+        shares[filled] = shares.get(filled, 0.0) + weight
+    return words._replace(captions=tuple(shares), weights=_unless_equal(shares.values()))
 
 
 def words_of_name(name: str, *, empty_words: frozenset[str] = EMPTY_WORDS) -> str | None:
@@ -111,33 +114,45 @@ def words_of_name(name: str, *, empty_words: frozenset[str] = EMPTY_WORDS) -> st
     return " ".join(words) if any(len(word) > 2 or not word.isascii() for word in words) else None
 
 
-def read_metadata_file(path: Path) -> Metadata:
-    """Read `metadata.csv` or `metadata.jsonl`: one row per clip and caption; in JSON a list may give several.
-
-    Columns: `file_name` (or file, path, video_path, ...) and `caption` (or text, prompt, ...), in any case.
-    Raises DatasetError, because captions that go missing unnoticed would spoil the whole training.
-    """
-    if path.stat().st_size > MAX_METADATA_BYTES:
-        raise DatasetError(f"{path} is larger than {MAX_METADATA_BYTES >> 20} MB")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise DatasetError(f"{path} is not UTF-8 text; save it as UTF-8") from None
-    rows = _csv_rows(path, text) if path.suffix.lower() == ".csv" else _json_rows(path, text)
-    captions: dict[str, tuple[str, ...]] = {}
-    for number, row in rows:
-        named = {str(column).strip().lower(): value for column, value in row.items()}
-        file_name = _pick(path, number, named, FILE_COLUMNS)
-        said = _pick(path, number, named, CAPTION_COLUMNS)
-        lines = caption_lines("\n".join(_texts(path, number, said)))
-        known = captions.get(normal_path(str(file_name)), ())
-        captions[normal_path(str(file_name))] = tuple(dict.fromkeys(known + lines))
-    return Metadata(path.name, captions)
+_Told = tuple[CaptionSource, str, Said]
 
 
-def normal_path(name: str) -> str:
-    """One spelling for `./a\\b.gif` and `a/b.gif`, and for the two ways in which Unicode writes an accent."""
-    return unicodedata.normalize("NFC", name.strip().replace("\\", "/").removeprefix("./"))
+def _told(key: str, text: str | None, metadata: Mapping[str, Metadata]) -> Iterator[_Told]:
+    """What is said of a clip, best first: the kind of place, its name, the captions."""
+    if text is not None:
+        yield "text file", "its .txt", tuple((line, 1.0) for line in lines_of(text))
+    parts = key.split("/")
+    for depth in range(len(parts) - 1, -1, -1):
+        found = metadata.get("/".join(parts[:depth]))
+        if found is not None and key in found.said:
+            yield "metadata", "/".join([*parts[:depth], found.name]), found.said[key]
+
+
+def _best(told: Sequence[_Told]) -> Words:
+    (source, place, said), *others = told
+    captions, weights = _settled(said)
+    doubts = [
+        f"with other captions in {name} than in {place}, which counts"
+        for _, name, there in others
+        if set(_settled(there)[0]) != set(captions)
+    ]
+    if len(dict(said)) < len(said):
+        doubts.append("with the same caption twice, which counts once")
+    return Words(captions, source if captions else "empty", weights, tuple(doubts))
+
+
+def _settled(said: Said) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Each caption once, and the weights; nothing where no caption holds a word."""
+    first: dict[str, float] = {}
+    for caption, weight in said:
+        first.setdefault(caption, weight)
+    return (tuple(first), _unless_equal(first.values())) if any(first) else ((), ())
+
+
+def _unless_equal(weights: Iterable[float]) -> tuple[float, ...]:
+    """Weights that are all alike are none: what is drawn does not depend on them."""
+    given = tuple(weights)
+    return given if len(set(given)) > 1 else ()
 
 
 def _words_of_token(token: str) -> Iterator[str]:
@@ -151,40 +166,3 @@ def _words_of_token(token: str) -> Iterator[str]:
         for part in parts:
             if part.lower() in SHORT_WORDS or (len(part) > 2 and re.search("[aeiouyAEIOUY]", part)):
                 yield part.lower() if len(parts) > 1 else part
-
-
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        for row in reader:
-            yield reader.line_num, {column: value for column, value in row.items() if column is not None}
-    except csv.Error as error:
-        raise DatasetError(f"{path} line {reader.line_num} is not readable CSV: {error}") from None
-
-
-def _json_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise DatasetError(f'{path} line {number} is not a JSON object like {{"file_name": ..., "caption": ...}}')
-        yield number, row
-
-
-def _pick(path: Path, number: int, row: Mapping[str, Any], columns: Iterable[str]) -> Any:
-    first, *others = columns
-    for column in (first, *others):
-        if column in row:
-            return row[column]
-    raise DatasetError(f"{path} line {number} has no {first} (or {', '.join(others)}); it has {', '.join(row)}")
-
-
-def _texts(path: Path, number: int, said: Any) -> list[str]:
-    texts = said if isinstance(said, list) else [] if said is None else [said]
-    if not all(isinstance(text, str) for text in texts):
-        raise DatasetError(f"{path} line {number}: a caption must be text, not {said!r:.60}")
-    return texts

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from t2v.data.captions import mentions_side
-from t2v.data.folder import ClipRecord, Progress, Scan, count, scan_folder
+from t2v.data.folder import LONG_CAPTION, ClipRecord, Progress, Scan, count, scan_folder
 
 FEW_CLIPS = 8
 LONG_MS = 60_000.0
@@ -74,10 +74,11 @@ def _warnings(scan: Scan) -> list[str]:
     slow = sum(clip.duration_ms > LONG_MS for clip in clips)
     sided = sum(any(mentions_side(caption) for caption in clip.captions) for clip in clips)
     doubles = len(clips) - len({clip.sha256 for clip in clips})
-    sources = {clip.caption_source for clip in clips} - {"none"}
+    sources = {clip.caption_source for clip in clips} - {"none", "empty"}
     said = {
         "no clip has a caption: the model will be unconditional, and prompts will do nothing": silent == len(clips),
-        f"{count(silent, 'clip')} without a caption among clips that have one": 0 < silent < len(clips),
+        f"{count(scan.num_long, 'clip')} with a caption of more than {LONG_CAPTION} characters, of which an encoder "
+        "reads the beginning (text.max_tokens)": scan.num_long > 0,
         f"captions come from different places: {', '.join(sorted(sources))}": len(sources) > 1,
         f"{count(doubles, 'clip')} the same as another, byte for byte": doubles > 0,
         f"{count(stills, 'clip')} with a single frame: stills do not move": stills > 0,

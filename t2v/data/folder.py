@@ -9,21 +9,24 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from t2v.cache import Facts, RowCache
-from t2v.data.captions import MAX_TEXT_BYTES, CaptionSource, Metadata, choose_words, normal_path, read_metadata_file
+from t2v.data.caption_files import read_captions
+from t2v.data.captions import MAX_TEXT_BYTES, CaptionSource, Words, choose_words, fill_template
 from t2v.data.listing import LeftOut, Listing, list_folder, stem
+from t2v.data.matching import Metadata
 from t2v.data.pixels import Pixels, facts_of
 from t2v.data.video_files import decode_clip, look_at_clip, read_bytes
 from t2v.errors import ClipError, DatasetError
 
 SCAN_SIDE = 64  # a scan decodes whole clips to know that they can be read, and keeps no pixels
 NAMED_AT_MOST = 5
+LONG_CAPTION = 300  # characters; English of that length has more tokens than an encoder reads by default
 
 AHEAD = 4  # files a thread may be ahead of who takes the results
 
@@ -35,7 +38,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class ClipRecord:
-    """One readable clip. `key` is its path below the folder, with `/`; width and height are those of the file."""
+    """One readable clip. `key` is its path below the folder, with `/`; width and height are those of the file.
+
+    captions, weights, doubts: as `captions.Words` has them
+    """
 
     path: Path
     key: str
@@ -46,11 +52,13 @@ class ClipRecord:
     width: int
     height: int
     sha256: str
+    weights: tuple[float, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a folder holds, in the order of the keys. `warnings` are about captions that belong to no clip."""
+    """What a folder holds, in the order of the keys. `warnings` are about captions: lost, missing or doubtful."""
 
     folder: Path
     clips: tuple[ClipRecord, ...]
@@ -60,7 +68,7 @@ class Scan:
     @property
     def manifest(self) -> Manifest:
         """Key to content hash and captions, as JSON can hold it: all that training takes from the folder."""
-        return {clip.key: {"sha256": clip.sha256, "captions": list(clip.captions)} for clip in self.clips}
+        return {clip.key: _entry(clip) for clip in self.clips}
 
     @property
     def fingerprint(self) -> str:
@@ -71,6 +79,11 @@ class Scan:
     def is_captioned(self) -> bool:
         """Whether any clip has a caption; without one the model is unconditional."""
         return any(clip.captions for clip in self.clips)
+
+    @property
+    def num_long(self) -> int:
+        """Clips with a caption that is likely to be cut; how many tokens it has, only its encoder knows."""
+        return sum(any(len(caption) > LONG_CAPTION for caption in clip.captions) for clip in self.clips)
 
 
 @dataclass(frozen=True)
@@ -150,9 +163,19 @@ def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple
         "added": sorted(new.keys() - old.keys()),
         "removed": sorted(old.keys() - new.keys()),
         "with other pictures": [key for key in both if old[key]["sha256"] != new[key]["sha256"]],
-        "with other captions": [key for key in both if list(old[key]["captions"]) != list(new[key]["captions"])],
+        "with other captions": [key for key in both if _texts(old[key]) != _texts(new[key])],
     }
     return tuple(f"{count(len(keys), 'clip')} {what}: {some(keys)}" for what, keys in changes.items() if keys)
+
+
+def with_template(scan: Scan, template: str) -> Scan:
+    """The scan with every clip's captions as the template makes them (`captions.fill_template`)."""
+    if not template:
+        return scan
+    clips = tuple(_with_words(clip, fill_template(template, _words(clip))) for clip in scan.clips)
+    before, now = _caption_warnings(scan.clips), _caption_warnings(clips)
+    others = (warning for warning in scan.warnings if warning not in before)
+    return replace(scan, clips=clips, warnings=(*others, *now))
 
 
 def count(number: int, noun: str) -> str:
@@ -167,8 +190,7 @@ def some(names: Sequence[str]) -> str:
 
 
 def _open(folder: Path) -> tuple[Listing, dict[str, Metadata]]:
-    listing = list_folder(folder)
-    return listing, {where: read_metadata_file(path) for where, path in listing.metadata.items()}
+    return read_captions(folder, list_folder(folder))
 
 
 def _scan_by(
@@ -250,6 +272,8 @@ def _outcome(
         captions=words.captions,
         caption_source=words.source,
         sha256=sha256,
+        weights=words.weights,
+        doubts=words.doubts,
         **facts,
     )
 
@@ -279,7 +303,8 @@ def _scan(
     if not clips:
         reasons = some([f"{item.key} {item.reason}" for item in left_out])
         raise DatasetError(f"{folder} holds no readable clip; add some, or name another folder ({reasons})")
-    return Scan(folder, clips, tuple(left_out), tuple(_lost_captions(listing, metadata)))
+    warnings = (*_lost_captions(listing, metadata), *_caption_warnings(clips))
+    return Scan(folder, clips, tuple(left_out), warnings)
 
 
 def _lost_captions(listing: Listing, metadata: Mapping[str, Metadata]) -> Iterator[str]:
@@ -288,9 +313,41 @@ def _lost_captions(listing: Listing, metadata: Mapping[str, Metadata]) -> Iterat
     orphans = sorted(path.name for key, path in listing.texts.items() if key not in stems)
     if orphans:
         yield f"{count(len(orphans), '.txt file')} with no clip of the same name: {some(orphans)}"
-    keys = {normal_path(key) for key in listing.clips}
     for where, file in metadata.items():
-        prefix = f"{where}/" if where else ""
-        missing = sorted(name for name in file.captions if normal_path(prefix + name) not in keys)
-        if missing:
-            yield f"{prefix}{file.name} names {count(len(missing), 'file')} that cannot be used here: {some(missing)}"
+        name = f"{where}/{file.name}" if where else file.name
+        if file.lost:
+            yield f"{name} names {count(len(file.lost), 'file')} that cannot be used here: {some(sorted(file.lost))}"
+        elif not file.said:
+            yield f"{name} names no clip"
+
+
+def _caption_warnings(clips: Sequence[ClipRecord]) -> list[str]:
+    """Sentences about clips whose captions are missing or doubtful."""
+    doubtful: dict[str, list[str]] = {}
+    for clip in clips:
+        for doubt in clip.doubts:
+            doubtful.setdefault(doubt, []).append(clip.key)
+    silent = [clip.key for clip in clips if clip.caption_source == "none"]
+    if any(clip.captions for clip in clips) and silent:
+        doubtful["without a caption among clips that have one"] = silent
+    return [f"{count(len(keys), 'clip')} {doubt}: {some(keys)}" for doubt, keys in doubtful.items()]
+
+
+def _words(clip: ClipRecord) -> Words:
+    return Words(clip.captions, clip.caption_source, clip.weights, clip.doubts)
+
+
+def _with_words(clip: ClipRecord, words: Words) -> ClipRecord:
+    return replace(
+        clip, captions=words.captions, caption_source=words.source, weights=words.weights, doubts=words.doubts
+    )
+
+
+def _entry(clip: ClipRecord) -> dict[str, Any]:
+    # Weights only where there are some: the manifests of older runs have none.
+    weights = {"weights": list(clip.weights)} if clip.weights else {}
+    return {"sha256": clip.sha256, "captions": list(clip.captions), **weights}
+
+
+def _texts(entry: Mapping[str, Any]) -> tuple[list[str], list[float]]:
+    return list(entry["captions"]), list(entry.get("weights", ()))

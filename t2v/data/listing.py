@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from t2v.data.captions import METADATA_NAMES
+from t2v.data.metadata import METADATA_NAMES
 from t2v.errors import DatasetError
 
 CLIP_ENDING = ".gif"

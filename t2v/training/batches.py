@@ -3,9 +3,11 @@
 A place of a batch shows a clip, or as many stills as a clip has frames: so each place costs the same.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -37,9 +39,10 @@ class TrainingClips:
     """All that batches are drawn from.
 
     frames: n clips f h w c, uint8; each of one frame (a still) or of at least num_frames
-    captions: for each clip the rows of `pooled` that describe it; empty where it has no caption
+    captions: for each clip the rows of `pooled` that describe it, -1 for no text; empty where it has no caption
     keeps_side: for each row of `pooled`, whether the caption says left or right
     pooled: m d, one row a caption; None for an unconditional model
+    weights: by clip, how often each of its captions is drawn, relative to the others; of those drawn alike none
     num_frames: of a window, which is what the network sees of a clip; None where it sees all of each
     window: where a clip of more frames is looked into: at its head, at random each time it comes up, or at every one of
         the windows that cover it, each an example of its own
@@ -51,6 +54,7 @@ class TrainingClips:
     captions: Sequence[Sequence[int]]
     keeps_side: Sequence[bool]
     pooled: Tensor | None
+    weights: Mapping[int, Sequence[float]] = field(default_factory=dict)
     num_frames: int | None = None
     window: WindowName = "random"
     still_share: float | None = None
@@ -184,8 +188,7 @@ def _draw_clip(
     drop_prob: float,
 ) -> _Drawn:
     coin, caption_coin, drop_coin = torch.rand(3, generator=draw).tolist()
-    rows = clips.captions[index]
-    caption = rows[int(caption_coin * len(rows))] if rows else -1
+    caption = _pick_caption(clips.captions[index], clips.weights.get(index), caption_coin)
     # One coin per clip: flipping frames separately would break the motion.
     if coin < flip_prob and not (caption >= 0 and clips.keeps_side[caption]):
         frames = frames.flip(-2)
@@ -245,6 +248,16 @@ def _window_starts(length: int, num_frames: int, window: WindowName) -> list[int
         return [0]
     # End to end from the first frame on; the last window is flush with the clip's end.
     return [-1] if window == "random" else [*range(0, last, num_frames), last]
+
+
+def _pick_caption(rows: Sequence[int], weights: Sequence[float] | None, coin: float) -> int:
+    """One of the rows, -1 where there is none. coin: uniform in [0, 1)"""
+    if not rows:
+        return -1
+    if weights is None:
+        return rows[int(coin * len(rows))]
+    ends = list(accumulate(weights))
+    return rows[bisect_right(ends, coin * ends[-1])]
 
 
 def _spots(seed: int, step: int, places: range, global_batch: int) -> list[float]:

@@ -39,7 +39,7 @@ class RunCaptions:
 
         kept: file of this run's own features, if an earlier start wrote one; the user's cache has those of all runs
         """
-        texts = [caption for record in clips.records for caption in record.captions]
+        texts = [caption for record in clips.records for caption in record.captions if caption]
         if not texts:
             say("no clip has a caption: training without text")
             return cls(None, None)
@@ -91,9 +91,12 @@ class RunCaptions:
         frames = MappedClips(clips.frames)
         if self.table is None:
             return TrainingClips(frames, [()] * len(frames), (), None)
-        rows = [tuple(self.table.index(caption) for caption in record.captions) for record in clips.records]
+        index = self.table.index
+        # An empty caption says that there is no text, which is another thing than a text without words.
+        rows = [tuple(index(text) if text else -1 for text in record.captions) for record in clips.records]
+        weights = {place: record.weights for place, record in enumerate(clips.records) if record.weights}
         keeps_side = [mentions_side(caption) for caption in self.texts]
-        return TrainingClips(frames, rows, keeps_side, self.table.pooled)
+        return TrainingClips(frames, rows, keeps_side, self.table.pooled, weights)
 
 
 def _table_key(encoder: TextEncoder, precision: EncoderPrecisionName, texts: Sequence[str]) -> str:

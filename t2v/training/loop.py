@@ -19,7 +19,7 @@ import t2v
 from t2v.checkpoint import Header, load_checkpoint, save_checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
 from t2v.checkpoint.tree import flatten, unflatten
-from t2v.data.words import words_of
+from t2v.data.words import most_frequent
 from t2v.diffusion.timesteps import LossSecondMoment
 from t2v.errors import RunError
 from t2v.model import Unet3D
@@ -316,7 +316,7 @@ class Training:
             step=self.step,
             num_clips=len(self.plan.clips),
             still_share=self.plan.still_share,
-            words=tuple(sorted({word for caption in captions for word in words_of(caption)})),
+            words=most_frequent(captions),
             example_prompts=self.plan.prompts,
         )
 

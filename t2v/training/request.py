@@ -1,5 +1,6 @@
 """What a person asks of a run."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ class TrainRequest:
     budget_s: float | None = None
     fresh: bool = False
     seed: int | None = None
+    template: str | None = None
     init_from: Path | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
     device: str = "auto"
@@ -34,6 +36,9 @@ class TrainRequest:
         typed = dict(self.overrides)
         if self.seed is not None:
             typed["train.seed"] = str(self.seed)
+        if self.template is not None:
+            # Quoted, or a template such as 2024 would be read as a number.
+            typed["text.template"] = json.dumps(self.template, ensure_ascii=False)
         if self.num_steps is not None:
             typed["train.num_steps"] = str(self.num_steps)
         return typed

@@ -14,8 +14,16 @@ from torch import Tensor
 from t2v.cache import cache_folder
 from t2v.checkpoint import Checkpoint, load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
-from t2v.config import DataSettings, Recipe, check_key, load_recipe, recipe_from_mapping
-from t2v.data.folder import ClipRecord, LoadedClips, count, describe_difference, load_clips, survey_folder
+from t2v.config import CAPTION_PLACEHOLDER, DataSettings, Recipe, check_key, load_recipe, recipe_from_mapping
+from t2v.data.folder import (
+    ClipRecord,
+    LoadedClips,
+    count,
+    describe_difference,
+    load_clips,
+    survey_folder,
+    with_template,
+)
 from t2v.data.pixels import Pixels
 from t2v.errors import RunError, SettingsError
 from t2v.model import Unet3D
@@ -251,14 +259,17 @@ def _asked_recipe(request: TrainRequest, parent: Checkpoint | None, say: Say) ->
 
 
 def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: Say) -> tuple[Recipe, Cost]:
-    scan = survey_folder(request.clips)  # each clip is decoded once, by the recipe that is chosen
+    typed = {key: value for key, value in request.typed.items() if key == "text.template"}
+    template = recipe_from_mapping({}, typed, source="--set").text.template
+    # Each clip is decoded once, by the recipe that is chosen.
+    scan = with_template(survey_folder(request.clips), template)
     if request.budget_s is None:
         say(f"no --budget given: taking {duration(budget_s)}")
     say("timing the recipes on this machine")
     moving = _moving(scan.clips)
     # Photos are larger than clips are, and say nothing about how sharp those are.
     side = int(statistics.median(min(clip.width, clip.height) for clip in moving or scan.clips))
-    texts = tuple(dict.fromkeys(caption for clip in moving or scan.clips for caption in clip.captions))
+    texts = tuple(dict.fromkeys(caption for clip in moving or scan.clips for caption in clip.captions if caption))
     # Widths of text vectors differ little in cost; the encoder itself is not loaded for a timing.
     cond_dim = 384 if texts else None
     precision: Precision | None = None
@@ -295,6 +306,10 @@ def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
     # Processes of one machine share its cache: the first decodes, the others find it done.
     with PartialState().local_main_process_first():
         loaded = load_clips(folder, pixels, cache=cache_folder(), say=say, progress=_telling(say))
+    template = recipe.text.template
+    if template:
+        say(_about_template(template, loaded))
+    loaded = replace(loaded, scan=with_template(loaded.scan, template))
     for item in loaded.left_out:
         say(f"left out: {item.key} {item.reason}")
     for warning in loaded.scan.warnings:
@@ -305,6 +320,14 @@ def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
     # One frame is all there is of a still.
     pairs = zip(loaded.records, loaded.frames, strict=True)
     return replace(loaded, frames=[rows[:1] if record.num_frames == 1 else rows for record, rows in pairs])
+
+
+def _about_template(template: str, loaded: LoadedClips) -> str:
+    if CAPTION_PLACEHOLDER in template:
+        return f"captions are taken as {template!r}"
+    num_unheard = sum(bool(record.captions) for record in loaded.records)
+    own = f"; the {num_unheard} with captions of their own lose them" if num_unheard else ""
+    return f"every clip is captioned {template!r}{own}"
 
 
 def _telling(say: Say) -> Callable[[int, int], None]:

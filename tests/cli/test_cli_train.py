@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,6 +94,15 @@ def test_a_run_ends_with_the_command_that_draws_from_it(desk: Desk) -> None:
     more = desk.type("t2v train gifs --device cpu --steps 5")
     assert more.status == 0
     assert "extended from 4 to 5 steps" in more.err
+
+
+def test_a_caption_for_all_clips_is_trained_on_and_kept(desk: Desk, fake_encoder: Any) -> None:
+    refused = desk.type("t2v train gifs --recipe mine.toml --device cpu --caption 'a {thing}'")
+    assert (refused.status, refused.err.count("\n")) == (1, 1)
+    assert "text.template: a template has no placeholder but {caption}, and this is 'a {thing}'" in refused.err
+    said = desk.type("t2v train gifs --recipe mine.toml --device cpu --caption 'a  sprite'")
+    assert said.out == 't2v generate "a sprite" --checkpoint runs/gifs\n'
+    assert desk.type("t2v train gifs --device cpu").out == said.out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

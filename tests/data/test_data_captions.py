@@ -2,8 +2,9 @@
 
 import pytest
 
-from t2v.data.captions import Metadata, caption_lines, choose_words, mentions_side, read_metadata_file, words_of_name
-from t2v.errors import DatasetError
+from t2v.data.captions import Words, choose_words, fill_template, mentions_side, words_of_name
+from t2v.data.matching import Metadata
+from t2v.data.metadata_rows import lines_of
 
 
 @pytest.mark.parametrize(
@@ -76,17 +77,21 @@ def test_names_that_say_nothing_are_not(name):
 
 
 def choose(key, *, text=None, **metadata):
-    files = {"" if where == "top" else where: Metadata("metadata.csv", rows) for where, rows in metadata.items()}
+    """The words of a clip, where files of captions say that of it, by the folders that they lie in."""
+    files = {
+        "" if where == "top" else where: Metadata("metadata.csv", {key: tuple((caption, 1.0) for caption in captions)})
+        for where, captions in metadata.items()
+    }
     return choose_words(key, text=text, metadata=files)
 
 
 def test_the_text_file_comes_first_then_metadata_then_the_name_then_the_folder():
-    rows = {"cats/red cat.gif": ("from metadata",)}
-    assert choose("cats/red cat.gif", text="from text\n", top=rows) == (("from text",), "text file")
-    assert choose("cats/red cat.gif", top=rows) == (("from metadata",), "metadata")
-    assert choose("cats/red cat.gif") == (("red cat",), "file name")
-    assert choose("cats/IMG_1.gif") == (("cats",), "folder name")
-    assert choose("train/IMG_1.gif") == ((), "none")
+    said = ("from metadata",)
+    assert choose("cats/red cat.gif", text="from text\n", top=said)[:2] == (("from text",), "text file")
+    assert choose("cats/red cat.gif", top=said)[:2] == (said, "metadata")
+    assert choose("cats/red cat.gif") == Words(("red cat",), "file name")
+    assert choose("cats/IMG_1.gif") == Words(("cats",), "folder name")
+    assert choose("train/IMG_1.gif") == Words((), "none")
 
 
 def test_the_nearest_folder_that_says_something_counts():
@@ -94,48 +99,56 @@ def test_the_nearest_folder_that_says_something_counts():
 
 
 def test_metadata_of_the_nearest_folder_counts():
-    found = choose("a/x.gif", top={"a/x.gif": ("far",)}, a={"x.gif": ("near",)})
-    assert found.captions == ("near",)
+    assert choose("a/x.gif", top=("far",), a=("near",)).captions == ("near",)
 
 
-@pytest.mark.parametrize("words", [{"text": " \n"}, {"top": {"red cat.gif": ()}}])
+@pytest.mark.parametrize("words", [{"text": " \n"}, {"top": ("",)}, {"top": ("", "")}])
 def test_an_empty_caption_means_none_and_no_search_goes_on(words):
-    assert choose("red cat.gif", **words) == ((), "none")
+    assert choose("red cat.gif", **words)[:2] == ((), "empty")
 
 
-def test_lines_are_captions_without_blanks_and_doubles():
-    assert caption_lines("one\r\n\n  two  words \none\n") == ("one", "two words")
+def test_an_empty_caption_among_others_is_drawn_like_them():
+    assert choose("a.gif", top=("red", "")).captions == ("red", "")
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("metadata.csv", 'file_name,caption\na.gif,"red, round"\na.gif,again\nsub/b.gif,\n'),
-        ("metadata.csv", 'Extra,Video_Path,Text\r\n1,./a.gif,"red, round"\r\n2,a.gif,again\r\n3,sub\\b.gif,\r\n'),
-        (
-            "metadata.jsonl",
-            '{"file_name": "a.gif", "text": ["red, round", "again"]}\n\n{"file": "sub/b.gif", "prompt": null}\n',
-        ),
-    ],
-)
-def test_metadata_is_read_in_its_usual_spellings(tmp_path, name, text):
-    (tmp_path / name).write_text("\ufeff" + text, encoding="utf-8", newline="")
-    captions = read_metadata_file(tmp_path / name).captions
-    assert captions == {"a.gif": ("red, round", "again"), "sub/b.gif": ()}
+def test_lines_are_captions_without_blanks_and_needless_spaces():
+    assert lines_of("one\r\n\n  two  words \none\n") == ["one", "two words", "one"]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("metadata.csv", b"name,caption\na.gif,x\n", r"line 2 has no file_name \(or .*\); it has name, caption"),
-        ("metadata.csv", b"file_name,label\na.gif,x\n", r"line 2 has no caption"),
-        ("metadata.csv", b"file_name,caption\na.gif,caf\xe9\n", "is not UTF-8 text"),
-        ("metadata.jsonl", b'{"file_name": "a.gif", "text": "x"}\n[1]\n', "line 2 is not a JSON object"),
-        ("metadata.jsonl", b'{"file_name": "a.gif"', "line 1 is not a JSON object"),
-        ("metadata.jsonl", b'{"file_name": "a.gif", "text": 7}', "line 1: a caption must be text, not 7"),
-    ],
-)
-def test_unusable_metadata_is_an_error_and_never_a_silence(tmp_path, name, content, said):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(DatasetError, match=said):
-        read_metadata_file(tmp_path / name)
+def test_a_caption_twice_counts_once_and_is_told():
+    words = choose("a.gif", text="one\ntwo\none\n")
+    assert words.captions == ("one", "two")
+    assert words.doubts == ("with the same caption twice, which counts once",)
+    assert choose("a.gif", text="one\ntwo\n").doubts == ()
+
+
+def test_places_that_contradict_each_other_are_told():
+    words = choose("a/x.gif", text="one", top=("two",), a=("one",))
+    assert words.doubts == ("with other captions in metadata.csv than in its .txt, which counts",)
+    assert choose("a/x.gif", a=("one", "two"), top=("two", "one")).doubts == ()
+
+
+def test_weights_that_are_all_alike_are_none():
+    def weights(*given):
+        said = tuple((f"caption {number}", weight) for number, weight in enumerate(given))
+        return choose_words("a.gif", text=None, metadata={"": Metadata("captions.json", {"a.gif": said})}).weights
+
+    assert weights(2.0, 2.0) == ()
+    assert weights(2.0, 1.0, 2.0) == (2.0, 1.0, 2.0)
+
+
+def test_a_template_takes_each_caption_in_and_leaves_what_has_no_text():
+    words = Words(("cat", "", "dog"), "metadata", (1.0, 2.0, 3.0))
+    assert fill_template("a sprite of {caption}!", words) == words._replace(
+        captions=("a sprite of cat!", "", "a sprite of dog!")
+    )
+    for source in ("none", "empty"):
+        assert fill_template("a {caption}", Words((), source)) == Words((), source)
+
+
+def test_a_template_without_placeholder_is_the_caption_of_every_clip():
+    words = Words(("cat", "", "dog"), "metadata", (1.0, 2.0, 3.0))
+    assert fill_template("fireworks", words) == words._replace(captions=("fireworks", ""), weights=(4.0, 2.0))
+    assert fill_template("fireworks", Words(("a", "b"), "text file")) == Words(("fireworks",), "text file")
+    assert fill_template("fireworks", Words((), "none")) == Words(("fireworks",), "template")
+    assert fill_template("fireworks", Words((), "empty")) == Words((), "empty")

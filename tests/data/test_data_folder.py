@@ -124,6 +124,7 @@ def test_captions_that_belong_to_no_clip_are_reported(tmp_path):
     assert scan_folder(tmp_path).warnings == (
         "1 .txt file with no clip of the same name: b.txt",
         "sub/metadata.csv names 1 file that cannot be used here: missing.gif",
+        "1 clip with other captions in sub/metadata.csv than in its .txt, which counts: sub/a.gif",
     )
 
 
@@ -216,6 +217,15 @@ def test_a_clean_folder_is_ok_and_its_captions_are_counted(tmp_path):
     assert report.is_ok
     assert "  captions  16 for 8 of 9 clips, 8 from text file" in report.lines()
     assert report.warnings == (
-        "1 clip without a caption among clips that have one",
+        "1 clip without a caption among clips that have one: 0.gif",
         "8 clips never mirrored: a caption says left, right or clockwise",
     )
+
+
+def test_a_caption_that_is_likely_to_be_cut_is_told(tmp_path):
+    for number in range(9):
+        add_clip(tmp_path, f"{number}.gif", shade=number, caption="a long walk " * (26 if number == 3 else 2))
+    told = (
+        "1 clip with a caption of more than 300 characters, of which an encoder reads the beginning (text.max_tokens)"
+    )
+    assert check_folder(tmp_path).warnings == (told,)

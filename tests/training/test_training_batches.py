@@ -94,6 +94,40 @@ def test_a_clip_meets_only_its_own_captions_and_each_of_them() -> None:
     assert met == set(range(12))
 
 
+def drawn_captions(source: TrainingClips, num_steps: int) -> list[int]:
+    """The caption of every place of so many steps; -1 is no text."""
+    batches = [draw(source, range(8), step=step, drop_prob=0.0).text for step in range(num_steps)]
+    return [
+        -1 if is_null else int(row[0])
+        for text in batches
+        for row, is_null in zip(text["pooled"], text["is_null"].tolist(), strict=True)
+    ]
+
+
+def test_a_caption_is_drawn_as_often_as_its_weight_says() -> None:
+    one = clips(1)
+    source = TrainingClips(one.frames, [(0, 1, -1)], one.keeps_side, one.pooled, {0: (5.0, 1.0, 2.0)})
+    met = drawn_captions(source, 250)
+    shares = [met.count(caption) / len(met) for caption in (0, 1, -1)]
+    assert shares == pytest.approx([5 / 8, 1 / 8, 2 / 8], abs=0.03)
+
+
+def test_weights_of_one_clip_leave_the_draws_of_others_as_they_were() -> None:
+    plain = clips(2)
+    source = TrainingClips(plain.frames, plain.captions, plain.keeps_side, plain.pooled, {1: (1.0, 9.0)})
+    before, now = drawn_captions(plain, 20), drawn_captions(source, 20)
+    assert [caption for caption in before if caption < 2] == [caption for caption in now if caption < 2]
+    assert before != now
+
+
+def test_an_empty_caption_is_no_text_for_its_share() -> None:
+    source = clips(1)
+    source = TrainingClips(source.frames, [(0, -1)], [True, True], source.pooled)
+    met = drawn_captions(source, 100)
+    assert set(met) == {0, -1}
+    assert 0.4 < met.count(-1) / len(met) < 0.6
+
+
 def test_a_clip_without_caption_trains_without_text() -> None:
     source = clips(2)
     source = TrainingClips(source.frames, [(), ()], source.keeps_side, source.pooled)

@@ -137,3 +137,14 @@ def test_a_damaged_file_is_passed_over(
     path = tmp_path / "captions.safetensors"
     path.write_bytes(path.read_bytes()[:40])
     assert len(read()) == 3
+
+
+def test_weights_and_empty_captions_reach_the_draws(fake_encoder: Any, tmp_path: Path) -> None:
+    for name in ("a.gif", "b.gif"):
+        write_clip(tmp_path / name, np.zeros((2, 8, 8, 3), dtype=np.uint8), frame_ms=100, metadata=None)
+    (tmp_path / "metadata.csv").write_text("file,text,weight\na,one,3\na,,1\nb,two,1\nb,one,1\n")
+    clips = load_clips(tmp_path, Pixels(num_frames=2, size=8, channels=3, background="white", fit="crop"))
+    captions = RunCaptions.read(clips, Recipe(), lambda line: None)
+    source = captions.training_clips(clips)
+    assert captions.texts == ("one", "two")
+    assert (list(source.captions), dict(source.weights)) == ([(0, -1), (1, 0)], {0: (3.0, 1.0)})

@@ -154,6 +154,23 @@ def test_what_is_good_in_a_folder_is_trained_on_and_the_rest_is_named(bench) -> 
     assert not {"x.gif", "empty.gif", "04.gif"} & ready.training.plan.clips.keys()
 
 
+def test_a_recipe_is_chosen_for_text_where_only_a_template_captions_the_clips(bench, fake_encoder, monkeypatch) -> None:
+    widths: list[int | None] = []
+
+    def cost(recipe: Any, *, cond_dim: int | None, **asked: Any) -> Cost:
+        widths.append(cond_dim)
+        return Cost(0.1, 0.1, 2, Precision("fp32", "made up"))
+
+    def choice(*, measure: Any, **asked: Any) -> Choice:
+        return Choice(load_recipe(bench.recipe, {"text.template": "fireworks"}), measure(load_recipe("tiny")), ())
+
+    monkeypatch.setattr(start, "measure_cost", cost)
+    monkeypatch.setattr(start, "choose_recipe", choice)
+    # A setting that the recipe chosen allows, but not every other.
+    bench.open(recipe=None, budget_s=1.0, template="fireworks", overrides={"diffusion.zero_terminal_snr": "true"})
+    assert len(widths) == 1 and widths[0] is not None
+
+
 def test_no_clip_is_decoded_twice_however_runs_are_started(bench, monkeypatch) -> None:
     seen: list[bytes] = []
     decode = pixels.decode_clip
