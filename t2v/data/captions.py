@@ -86,7 +86,8 @@ def choose_words(key: str, *, text: str | None, metadata: Mapping[str, Metadata]
         captions = found.captions.get(normal_path("/".join(parts[depth:]))) if found else None
         if captions is not None:
             return Words(captions, "metadata" if captions else "none")
-    if words := words_of_name(parts[-1].rpartition(".")[0]):
+    # A folder of frames is a clip whose name has no ending.
+    if words := words_of_name(parts[-1].rpartition(".")[0] or parts[-1]):
         return Words((words,), "file name")
     for folder in reversed(parts[:-1]):
         if words := words_of_name(folder, empty_words=EMPTY_FOLDERS):

@@ -94,16 +94,14 @@ def shrunk(height: int, width: int, max_side: int | None) -> tuple[int, int]:
     return max(1, round(height * max_side / shorter)), max(1, round(width * max_side / shorter))
 
 
-def to_square(
-    frame: np.ndarray, *, size: int, channels: int, colour: tuple[int, int, int], fit: FitName
-) -> np.ndarray:
+def to_square(frame: np.ndarray, *, size: int, channels: int, colour: tuple[int, int, int], fit: FitName) -> np.ndarray:
     """Make one frame of a clip, uint8 `h w 4`, what the network sees: uint8 `size size channels`.
 
     channels: 1 grey or 3 colour, composited on `colour`; 4 keeps alpha, and pads with it.
     fit: `crop` keeps the middle square, `pad` keeps the whole picture, `stretch` too and fills the square with it.
     """
     if fit != "stretch":
-        height, width = shrunk(*frame.shape[:2], size)
+        height, width = shrunk(frame.shape[0], frame.shape[1], size)
         frame = resize(frame, height=height, width=width)
     return _to_channels(_fit_square(frame, size=size, fit=fit), channels=channels, colour=colour)
 

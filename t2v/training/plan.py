@@ -2,12 +2,13 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 import t2v
 from t2v.checkpoint.run_folder import RunFolder
@@ -26,6 +27,9 @@ FREE = {
     "train.checkpoint_activations",
     *(f"limits.{name}" for name in LimitSettings.model_fields),  # the clips that they leave are compared by themselves
 }
+
+
+OLD_RULES = {"formats": ("gif",), "stills": "repeat"}
 
 
 class Stretch(Settings):
@@ -85,6 +89,15 @@ class Plan(Settings):
     cond_dim: int | None
     encoder_sha256: str | None
     prompts: tuple[str, ...]
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _read_old(cls, given: Any) -> Any:
+        """Runs from before other formats were read took .gif files alone, and one frame as a clip that is still."""
+        data = given.get("data") if isinstance(given, Mapping) else None
+        if not isinstance(data, Mapping) or "stills" in data:
+            return given
+        return {**given, "data": {**data, **OLD_RULES}}
 
     @property
     def num_steps(self) -> int:

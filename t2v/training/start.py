@@ -238,7 +238,9 @@ def _asked_recipe(request: TrainRequest, parent: Checkpoint | None, say: Say) ->
 
 
 def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: Say) -> tuple[Recipe, Cost]:
-    scan = survey_folder(request.clips)  # each clip is decoded once, by the recipe that is chosen
+    # Each clip is decoded once, by the recipe that is chosen. Which files are clips is no matter of that.
+    asked = load_recipe("small", request.typed)
+    scan = survey_folder(request.clips, Pixels.of(asked.data, asked.limits))
     if request.budget_s is None:
         say(f"no --budget given: taking {duration(budget_s)}")
     say("timing the recipes on this machine")
@@ -265,9 +267,7 @@ def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: S
 
 def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
     data = recipe.data
-    pixels = Pixels(
-        num_frames=data.num_frames, size=data.size, channels=data.channels, background=data.background, fit=data.fit
-    )
+    pixels = Pixels.of(data, recipe.limits)
     # Processes of one machine share its cache: the first decodes, the others find it done.
     with PartialState().local_main_process_first():
         loaded = load_clips(folder, pixels, cache=cache_folder(), say=say, progress=_telling(say))

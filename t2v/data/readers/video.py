@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from PIL import Image
@@ -24,10 +24,11 @@ if TYPE_CHECKING:  # libav takes a tenth of a second to load, and many folders h
 VideoName = Literal["mp4", "mov", "webm", "mkv", "avi"]
 
 # libav knows hundreds of decoders, few of which anybody has tried to break. These are what such files are made of.
-DECODERS = (
-    "h264,hevc,libdav1d,av1,vp8,vp9,libvpx,libvpx-vp9,mpeg4,msmpeg4v2,msmpeg4,h263,flv,mpeg1video,mpeg2video,theora,"
-    "wmv1,wmv2,mjpeg,prores,dnxhd,cfhd,ffv1,huffyuv,ffvhuff,utvideo,magicyuv,qtrle,png,rawvideo,dvvideo,cinepak,svq3"
-).split(",")
+DECODERS = frozenset(
+    """h264 hevc libdav1d av1 vp8 vp9 libvpx libvpx-vp9 mpeg4 msmpeg4v2 msmpeg4 h263 flv mpeg1video mpeg2video theora
+    wmv1 wmv2 mjpeg prores dnxhd cfhd ffv1 huffyuv ffvhuff utvideo magicyuv qtrle png rawvideo dvvideo cinepak
+    svq3""".split()  # noqa: SIM905 a list of words reads better so
+)
 # Decoders that see the transparency beside the picture, which the usual ones pass over.
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 HD_HEIGHT = 720  # from here on, browsers take a video that does not name its colours for BT.709, below for BT.601
@@ -49,11 +50,6 @@ DEMUXERS: dict[VideoName, _Demuxer] = {
     "mkv": _Demuxer("matroska", check_segment),
     "avi": _Demuxer("avi", check_riff),
 }
-
-
-def is_video(name: str) -> bool:
-    """Whether `open_video` opens this format."""
-    return name in get_args(VideoName)
 
 
 def open_video(data: bytes, limits: Limits, *, name: VideoName) -> Opened:
@@ -99,7 +95,7 @@ class _Video:
     name: VideoName
     limits: Limits
 
-    def opened(self, times: _Times, look: "_Look") -> Opened:
+    def opened(self, times: _Times, look: _Look) -> Opened:
         """Raises ClipError for a clip beyond the limits, or without time."""
         frame_ms = times.frame_ms
         if not frame_ms.sum() > 0:
@@ -133,7 +129,7 @@ class _Video:
             last = ends[starts[-1]] or (starts[-1] - starts[-2] if len(starts) > 1 else 0)
             return _Times(starts, last, stream.time_base or Fraction(1, 1000))
 
-    def first_frame(self) -> "_Look":
+    def first_frame(self) -> _Look:
         with self._frames() as (stream, frames):
             frame = next(frames, None)
             if frame is None:
@@ -146,9 +142,9 @@ class _Video:
             self.limits.check_size(width, height)
             return _Look(turns, width, height)
 
-    def _canvases(self, times: _Times, look: "_Look", wanted: Collection[int]) -> Iterator[np.ndarray]:
+    def _canvases(self, times: _Times, look: _Look, wanted: Collection[int]) -> Iterator[np.ndarray]:
         starts = []
-        with self._frames() as (stream, frames):
+        with self._frames() as (_, frames):
             for number, frame in enumerate(frames):
                 if frame.pts is None:
                     raise ClipError("does not say when its frames are shown")
@@ -182,9 +178,10 @@ class _Video:
         """The file and its main picture; whatever libav raises meanwhile becomes a ClipError."""
         import av
         from av.container import InputContainer
+        from av.video.stream import VideoStream
 
         options = {
-            "codec_whitelist": ",".join(DECODERS),
+            "codec_whitelist": ",".join(sorted(DECODERS)),
             "max_pixels": str(self.limits.max_frame_pixels),
             "threads": "1",  # files are what is read in parallel
             "err_detect": "explode",  # damaged frames would come painted over
@@ -195,8 +192,10 @@ class _Video:
             ) as container:
                 assert isinstance(container, InputContainer)
                 stream = container.streams.best("video")
-                if stream is None or stream.codec_context is None:
-                    raise ClipError("holds no video" if stream is None else "is in a codec that is not read here")
+                if not isinstance(stream, VideoStream):
+                    raise ClipError("holds no video")
+                if stream.codec_context is None:
+                    raise ClipError("is in a codec that is not read here")
                 if stream.codec_context.name not in DECODERS:
                     raise ClipError(f"is in the codec {stream.codec_context.name}, which is not read here")
                 yield container, stream
@@ -211,7 +210,7 @@ def _decoder(stream: "VideoStream") -> "VideoCodecContext":
     other = WITH_ALPHA.get(stream.codec_context.name)
     if other is None or stream.metadata.get("alpha_mode") != "1":
         return stream.codec_context
-    decoder: VideoCodecContext = CodecContext.create(other, "r")
+    decoder = cast("VideoCodecContext", CodecContext.create(other, "r"))
     decoder.thread_count = 1
     return decoder
 
