@@ -43,7 +43,7 @@ def test_good_clips_are_taken_and_bad_ones_named(mixed):
     assert {item.key: item.reason for item in loaded.left_out} == {
         "cut.gif": "breaks off in frame 2",
         "empty.gif": "is empty",
-        "x.gif": "is not a GIF",
+        "x.gif": "is not a GIF, WebP, PNG, JPEG, MP4, MOV, WebM, MKV or AVI",
     }
     assert [frames.shape for frames in loaded.frames] == [(3, 8, 8, 3)] * 3
 
@@ -141,10 +141,10 @@ def test_a_folder_without_words_is_unconditional(tmp_path):
 
 
 def test_folders_with_nothing_to_train_on_say_what_to_do(tmp_path):
-    with pytest.raises(DatasetError, match=r"holds no \.gif files; add clips, or name another folder"):
+    with pytest.raises(DatasetError, match=r"holds no files that end in \.gif, .*; add clips, or name"):
         scan_folder(tmp_path)
     (tmp_path / "x.gif").write_text("no clip")
-    with pytest.raises(DatasetError, match=r"holds no readable clip; .* \(x\.gif is not a GIF\)"):
+    with pytest.raises(DatasetError, match=r"holds no readable clip; .* \(x\.gif is not a GIF, .*\)"):
         load_clips(tmp_path, DATA)
     with pytest.raises(DatasetError, match="is a file, not a folder of clips"):
         scan_folder(tmp_path / "x.gif")
