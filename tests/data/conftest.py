@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -83,3 +84,9 @@ def good_files() -> dict[str, Contents]:
         "still webp": (write_still(still, "WEBP"),),
         "still jpeg": (write_still(still, "JPEG"),),
     }
+
+
+@pytest.fixture(scope="session")
+def writers() -> SimpleNamespace:
+    """What makes such files, for tests that want them otherwise."""
+    return SimpleNamespace(moving=moving, video=write_video, apng=write_apng, still=write_still)

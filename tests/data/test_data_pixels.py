@@ -201,7 +201,9 @@ def test_formats_that_are_not_asked_for_are_refused_by_content():
 
 
 def test_numbered_frames_are_a_clip_at_the_rate_that_is_said_of_them():
-    frames = tuple(encode_clip(np.full((1, 9, 12, 3), 10 * number, dtype=np.uint8), ".png", frame_ms=100) for number in range(6))
+    frames = tuple(
+        encode_clip(np.full((1, 9, 12, 3), 10 * number, dtype=np.uint8), ".png", frame_ms=100) for number in range(6)
+    )
     facts, _ = SMALL.decode(frames)
     assert (facts["format"], facts["num_frames"], facts["duration_ms"]) == ("frames", 6, 600)
     assert seen(SMALL, frames) == [1, 3, 5]

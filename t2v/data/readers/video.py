@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from t2v.data.limits import Limits
-from t2v.data.readers.containers import BREAKS_OFF, check_boxes, check_riff, check_segment
+from t2v.data.readers.containers import check_boxes, check_riff, check_segment
 from t2v.data.readers.opened import BROWSER_MS, Opened, Retimed
 from t2v.errors import ClipError
 
@@ -112,17 +112,14 @@ class _Video:
     def times(self) -> _Times:
         """The times that the packets promise, without unpacking one."""
         with self._open() as (container, stream):
-            starts, ends, num_packets = [], {}, 0
+            starts, ends = [], {}
             for packet in container.demux(stream):
                 if packet.is_corrupt:
                     raise ClipError("is damaged within its frames")
-                num_packets += packet.size > 0
                 if packet.size and packet.pts is not None and not packet.is_discard:
                     starts.append(packet.pts)
                     ends[packet.pts] = packet.duration or 0
                     self.limits.check_frames(len(starts))
-            if num_packets < stream.frames:
-                raise ClipError(BREAKS_OFF)
             if not starts:
                 raise ClipError("holds no frames")
             starts.sort()
