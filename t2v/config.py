@@ -117,7 +117,7 @@ class DataSettings(Settings):
         return self
 
 
-class LimitSettings(Settings):
+class LimitsSettings(Settings):
     """The most that one clip may cost; what passes a limit is left out, with the reason said."""
 
     max_bytes: int = Field(1 << 28, ge=1, description="bytes of a file, or of all frames of a folder together")
@@ -310,7 +310,7 @@ class Recipe(Settings):
     model: ModelSettings = ModelSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
     train: TrainSettings = TrainSettings()
-    limits: LimitSettings = LimitSettings()
+    limits: LimitsSettings = LimitsSettings()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from t2v.cache import Facts, RowCache
-from t2v.config import DataSettings, FormatName, LimitSettings
+from t2v.config import DataSettings, FormatName, LimitsSettings
 from t2v.data.captions import MAX_TEXT_BYTES, CaptionSource, Metadata, choose_words, normal_path, read_metadata_file
 from t2v.data.listing import LeftOut, Listing, claims_other, list_folder, stem
 from t2v.data.pixels import Pixels
@@ -25,7 +25,7 @@ from t2v.errors import ClipError, DatasetError
 
 NAMED_AT_MOST = 5
 
-USUAL = Pixels.of(DataSettings(), LimitSettings())
+USUAL = Pixels.of(DataSettings(), LimitsSettings())
 AHEAD = 4  # files a thread may be ahead of who takes the results
 
 Progress = Callable[[int, int], None]

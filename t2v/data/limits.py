@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from t2v.config import LimitSettings
+from t2v.config import LimitsSettings
 from t2v.errors import ClipError
 
 MAX_KEPT_BYTES = 1 << 29  # of the frames kept of one clip, at the size they are kept in
@@ -12,7 +12,7 @@ MAX_KEPT_BYTES = 1 << 29  # of the frames kept of one clip, at the size they are
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that a clip may have; `config.LimitSettings` says what each is. Time is kept by who runs the decoder."""
+    """The most that a clip may have, as `config.LimitsSettings` says. Time is kept by who runs the decoder."""
 
     max_bytes: int
     max_frame_pixels: int
@@ -53,4 +53,4 @@ class Limits:
             raise ClipError(f"has {num_bytes >> 20} MB; the most is {self.max_bytes >> 20} MB (limits.max_bytes)")
 
 
-USUAL = Limits(**LimitSettings().model_dump())
+USUAL = Limits(**LimitsSettings().model_dump())

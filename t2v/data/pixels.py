@@ -11,7 +11,7 @@ import numpy as np
 import PIL
 
 from t2v.cache import Facts
-from t2v.config import DataSettings, FitName, FormatName, LimitSettings, ShortName, StillsName, WindowName
+from t2v.config import DataSettings, FitName, FormatName, LimitsSettings, ShortName, StillsName, WindowName
 from t2v.data import clip, gif, limits, readers, reading
 from t2v.data.clip import frame_times, grid_times, lengthened, parse_colour, to_square
 from t2v.data.limits import USUAL, Limits
@@ -47,7 +47,7 @@ class Pixels:
         parse_colour(self.background)
 
     @classmethod
-    def of(cls, data: DataSettings, limits: LimitSettings) -> Self:
+    def of(cls, data: DataSettings, limits: LimitsSettings) -> Self:
         """The pixels that a recipe asks for."""
         asked = data.model_dump(exclude={"flip_prob"}) | {
             "window": data.window or cls.window,

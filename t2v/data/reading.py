@@ -144,8 +144,8 @@ def _unpack(
     chosen = choose(opened.frame_ms)
     if len(chosen) * math.prod(shape) > MAX_KEPT_BYTES:
         height, width, _ = shape
-        kept = f"{len(chosen)} frames of {width} x {height} pixels"
-        raise ClipError(f"is too large: {kept} are more than {MAX_KEPT_BYTES >> 20} MB")
+        asked = f"{len(chosen)} frames of {width} x {height} pixels"
+        raise ClipError(f"is too large: {asked} are more than {MAX_KEPT_BYTES >> 20} MB")
     unique, where = np.unique(chosen, return_inverse=True)
     kept = np.empty((len(unique), *shape), dtype=np.uint8)
     shows = False

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 import t2v
 from t2v.checkpoint.run_folder import RunFolder
-from t2v.config import LimitSettings, Recipe, Settings, validate
+from t2v.config import LimitsSettings, Recipe, Settings, validate
 from t2v.errors import RunError, SettingsError
 
 # Settings that may change within a run: the weights of a step do not depend on them.
@@ -25,7 +25,7 @@ FREE = {
     "train.tensorboard",
     "train.ema_device",
     "train.checkpoint_activations",
-    *(f"limits.{name}" for name in LimitSettings.model_fields),  # the clips that they leave are compared by themselves
+    *(f"limits.{name}" for name in LimitsSettings.model_fields),  # the clips that they leave are compared by themselves
 }
 
 

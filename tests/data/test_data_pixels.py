@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t2v.config import DataSettings, LimitSettings
+from t2v.config import DataSettings, LimitsSettings
 from t2v.data import pixels, reading
 from t2v.data.clip import frame_times, to_square
 from t2v.data.folder import load_clips, scan_folder, survey_folder
@@ -224,9 +224,9 @@ def test_settings_travel_as_json():
 
 def test_a_recipe_says_what_is_not_said_of_windows():
     data = DataSettings(num_frames=3, size=8, fps=10)
-    assert Pixels.of(data, LimitSettings()) == replace(SMALL, fps=10.0, window="random", short="loop")
+    assert Pixels.of(data, LimitsSettings()) == replace(SMALL, fps=10.0, window="random", short="loop")
     asked = DataSettings(num_frames=3, size=8, fps=10, window="every", short="hold")
-    assert Pixels.of(asked, LimitSettings()) == replace(SMALL, fps=10.0, window="every", short="hold")
+    assert Pixels.of(asked, LimitsSettings()) == replace(SMALL, fps=10.0, window="every", short="hold")
 
 
 def test_every_setting_that_changes_pixels_changes_the_kind():
