@@ -82,11 +82,9 @@ def list_folder(folder: Path, *, formats: Collection[FormatName] = get_args(Form
     only where its target lies in the folder too: a data set from a stranger must not reach other files.
     Raises DatasetError where the folder is missing, unreadable or holds no file that could be a clip.
     """
-    endings = [ending for ending, name in ENDINGS.items() if name in formats]
-    known = f"files that end in {', '.join(endings)}" if endings != [".gif"] else ".gif files"
     if not folder.is_dir():
         what = "is a file, not a folder of clips" if folder.exists() else "does not exist"
-        raise DatasetError(f"{folder} {what}; name a folder that holds {known}")
+        raise DatasetError(f"{folder} {what}; name a folder that holds clips")
     inside = os.path.realpath(folder)
     found = _Found()
 
@@ -102,6 +100,8 @@ def list_folder(folder: Path, *, formats: Collection[FormatName] = get_args(Form
         paths = [Path(where) / name for name in sorted(file_names) if not name.startswith(".")]
         _sort(folder, Path(where), paths, inside, formats, found)
     if not found.clips:
+        endings = [ending for ending, name in ENDINGS.items() if name in formats]
+        known = f"files that end in {', '.join(endings)}"
         reasons = "".join(f"; {item.key} {item.reason}" for item in found.left_out[:3])
         raise DatasetError(f"{folder} holds no {known}; add clips, or name another folder{reasons}")
     clips = dict(sorted(found.clips.items()))

@@ -14,7 +14,7 @@ from torch import Tensor
 from t2v.cache import cache_folder
 from t2v.checkpoint import Checkpoint, load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
-from t2v.config import Recipe, check_key, load_recipe, recipe_from_mapping
+from t2v.config import DataSettings, Recipe, check_key, load_recipe, recipe_from_mapping
 from t2v.data.folder import LoadedClips, describe_difference, load_clips, survey_folder
 from t2v.data.pixels import Pixels
 from t2v.errors import RunError, SettingsError
@@ -134,7 +134,7 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
         machine=Machine.here(accelerator.device, accelerator.num_processes),
         clips_folder=str(request.clips),
         clips=clips.scan.manifest,
-        frame_ms=_frame_ms(clips, recipe.data.num_frames),
+        frame_ms=_frame_ms(clips, recipe.data),
         cond_dim=captions.cond_dim,
         encoder_sha256=captions.encoder_sha256,
         prompts=prompts,
@@ -277,7 +277,9 @@ def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
         say(f"warning: {warning}")
     left_out = f"; {len(loaded.left_out)} left out" if loaded.left_out else ""
     known = "" if loaded.num_decoded else f", decoded before and kept in {cache_folder()}"
-    say(f"{len(loaded.records)} clips as {data.num_frames} frames of {data.size}x{data.size}{left_out}{known}")
+    stills = sum(record.num_frames == 1 for record in loaded.records)
+    held = f", {stills} of a single frame," if stills else ""
+    say(f"{len(loaded.records)} clips{held} as {data.num_frames} frames of {data.size}x{data.size}{left_out}{known}")
     return loaded
 
 
@@ -300,10 +302,12 @@ def _foretell(plan: Plan, training: Training, say: Say) -> None:
     say(f"{plan.num_steps - training.step} steps of {each:.2g} s: about {duration(left)} with samples and saves")
 
 
-def _frame_ms(clips: LoadedClips, num_frames: int) -> float:
+def _frame_ms(clips: LoadedClips, data: DataSettings) -> float:
     """Mean time between two of the frames that training sees: the rate that generated files are written at."""
+    if data.fps is not None:
+        return 1000 / data.fps
     durations = [record.duration_ms for record in clips.records if record.num_frames > 1]
-    return float(np.median(durations)) / num_frames if durations else 100.0
+    return float(np.median(durations)) / data.num_frames if durations else 100.0
 
 
 def _sample_prompts(recipe: Recipe, texts: Sequence[str]) -> tuple[str, ...]:
