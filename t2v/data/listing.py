@@ -101,7 +101,7 @@ def list_folder(folder: Path, *, formats: Collection[FormatName] = get_args(Form
         _sort(folder, Path(where), paths, inside, formats, found)
     if not found.clips:
         endings = [ending for ending, name in ENDINGS.items() if name in formats]
-        known = f"files that end in {', '.join(endings)}"
+        known = f"files that end in {', '.join(endings)}" if endings else "folders of numbered frames"
         reasons = "".join(f"; {item.key} {item.reason}" for item in found.left_out[:3])
         raise DatasetError(f"{folder} holds no {known}; add clips, or name another folder{reasons}")
     clips = dict(sorted(found.clips.items()))

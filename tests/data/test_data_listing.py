@@ -102,6 +102,8 @@ def test_only_the_formats_asked_for_are_looked_at(put):
     assert list(clips(folder, formats=("frames",))) == ["walk", "x"]
     with pytest.raises(DatasetError, match=r"holds no files that end in \.webm; add clips"):
         list_folder(folder, formats=("webm",))
+    with pytest.raises(DatasetError, match="holds no folders of numbered frames; add clips"):
+        list_folder(put("deep/a.gif") / "deep", formats=("frames",))
 
 
 def test_a_link_that_leads_away_is_no_frame(put, tmp_path_factory, good_files):

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -131,3 +133,8 @@ def test_a_clip_that_takes_too_much_memory_whole_is_refused(good_files, monkeypa
     with pytest.raises(ClipError, match="is too large: 8 frames of 64 x 48 pixels"):
         decode_clip(good_files["png"])
     assert decode_clip(good_files["png"], max_side=24).frames.shape == (8, 24, 32, 4)
+
+
+def test_who_reads_no_video_does_not_wait_for_libav():
+    code = "import sys, t2v.data.folder; assert not {'av', 'imageio', 'torch'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -56,7 +56,7 @@ def open_video(data: bytes, limits: Limits, *, name: VideoName) -> Opened:
     """Read which frames a video has and when each is shown, and unpack the first, which tells how it is turned.
 
     Edit lists, rotation and pixels that are not square are honoured; of several pictures the main one is taken, sound
-    is passed over. Raises ClipError for damage that shows so far, and for a clip beyond the limits.
+    is passed over. More than 8 bits are rounded to 8, and brightness beyond the usual (HDR) is not mapped. Raises ClipError for damage that shows so far, and for a clip beyond the limits.
     """
     DEMUXERS[name].check(data)
     video = _Video(data, name, limits)
@@ -195,6 +195,8 @@ class _Video:
                     raise ClipError("is in a codec that is not read here")
                 if stream.codec_context.name not in DECODERS:
                     raise ClipError(f"is in the codec {stream.codec_context.name}, which is not read here")
+                if stream.codec_context.width and stream.codec_context.height:  # else its first frame tells
+                    self.limits.check_size(stream.codec_context.width, stream.codec_context.height)
                 yield container, stream
         except (av.FFmpegError, OverflowError, ZeroDivisionError, UnicodeError, MemoryError, ValueError):
             raise ClipError("is a damaged video") from None
