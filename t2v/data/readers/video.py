@@ -56,7 +56,8 @@ def open_video(data: bytes, limits: Limits, *, name: VideoName) -> Opened:
     """Read which frames a video has and when each is shown, and unpack the first, which tells how it is turned.
 
     Edit lists, rotation and pixels that are not square are honoured; of several pictures the main one is taken, sound
-    is passed over. More than 8 bits are rounded to 8, and brightness beyond the usual (HDR) is not mapped. Raises ClipError for damage that shows so far, and for a clip beyond the limits.
+    is passed over. More than 8 bits are rounded to 8, and brightness beyond the usual (HDR) is not mapped.
+    Raises ClipError for damage that shows so far, and for a clip beyond the limits.
     """
     DEMUXERS[name].check(data)
     video = _Video(data, name, limits)
