@@ -118,6 +118,20 @@ def test_colours_are_those_of_the_matrix_that_the_file_names(writers):
         assert np.abs(decode_clip((data,)).frames[..., :3].astype(int) - green).max() <= 4
 
 
+@pytest.mark.parametrize(
+    ("name", "height", "expected"),
+    [
+        *(("mp4", 48, (200, 30, 90)), ("mp4", 720, (213, 50, 88))),
+        *(("webm", 48, (200, 30, 90)), ("webm", 720, (200, 30, 90)), ("webm vp8", 720, (200, 30, 90))),
+    ],
+)
+def test_colours_that_no_file_names_are_those_of_a_browser(name, height, expected, writers):
+    """The numbers for 720 lines are Chromium's, of the same file: written by BT.601, which the file does not say."""
+    frames = np.full((1, height, 64, 3), (200, 30, 90), dtype=np.uint8)
+    seen = decode_clip((writers.video(frames, name),)).frames[..., :3].astype(int)
+    assert np.abs(seen - expected).max() <= 3
+
+
 @pytest.mark.parametrize("name", VIDEOS)
 @pytest.mark.parametrize("left", [0.2, 0.5, 0.9])
 def test_a_cut_video_is_refused(name, left, good_files):

@@ -31,8 +31,12 @@ DECODERS = frozenset(
 )
 # Decoders that see the transparency beside the picture, which the usual ones pass over.
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-HD_HEIGHT = 720  # from here on, browsers take a video that does not name its colours for BT.709, below for BT.601
+# Of a video that does not name its colours Chromium takes those of BT.709 from this height on, save in codecs that
+# could well have named them; below, and in those, those of BT.601.
+HD_HEIGHT = 720
+CODECS_OF_601 = ("vp9", "libdav1d", "av1")
 UNSPECIFIED = 2  # colour matrix
+BT709, BT601 = 1, 5  # as swscale numbers them
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,10 @@ class _Times:
 
 @dataclass(frozen=True)
 class _Look:
-    """How a decoded frame becomes what is shown: quarter turns against the clock, then this size."""
+    """How a decoded frame becomes what is shown: with the colours of this matrix, or those it names, turned by quarters
+    against the clock, in this size."""
 
+    matrix: int | None
     turns: int
     width: int
     height: int
@@ -138,7 +144,7 @@ class _Video:
             if turns % 2:
                 width, height = height, width
             self.limits.check_size(width, height)
-            return _Look(turns, width, height)
+            return _Look(_matrix(frame, stream.codec_context.name), turns, width, height)
 
     def _canvases(self, times: _Times, look: _Look, wanted: Collection[int]) -> Iterator[np.ndarray]:
         starts = []
@@ -222,15 +228,20 @@ def _square_pixels(width: int, height: int, shape: Fraction) -> tuple[int, int]:
     return (round(width * shape), height) if shape > 1 else (width, round(height / shape))
 
 
+def _matrix(frame: "VideoFrame", codec: str) -> int | None:
+    """The colour matrix to take for a video that names none; None where it does."""
+    if frame.colorspace != UNSPECIFIED:
+        return None
+    return BT709 if frame.height >= HD_HEIGHT and codec not in CODECS_OF_601 else BT601
+
+
 def _canvas(frame: "VideoFrame", look: _Look) -> np.ndarray:
     """RGBA of one frame as it is shown, uint8 `h w 4`."""
-    from av.video.reformatter import Colorspace, Interpolation
+    from av.video.reformatter import Interpolation
 
     # With these, numbers do not depend on the kind of CPU.
     exact = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
-    guess = Colorspace.ITU709 if frame.height >= HD_HEIGHT else Colorspace.ITU601
-    matrix = guess if frame.colorspace == UNSPECIFIED else None
-    picture = frame.reformat(format="rgba", src_colorspace=matrix, interpolation=exact, threads=1).to_ndarray()
+    picture = frame.reformat(format="rgba", src_colorspace=look.matrix, interpolation=exact, threads=1).to_ndarray()
     picture = np.rot90(picture, look.turns)
     if picture.shape[:2] == (look.height, look.width):
         return np.ascontiguousarray(picture)
