@@ -35,7 +35,7 @@ from gradio_client.exceptions import AppError
 from gradio_client.utils import QueueError
 
 from t2v.data.made_by import read_made_by
-from t2v.data.video_files import read_clip
+from t2v.data.reading import read_clip
 
 START_S = 120
 PATIENCE_S = 300  # an answer that takes longer counts as none

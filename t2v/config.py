@@ -36,9 +36,11 @@ OptimizerName = Literal["adamw", "adamw8bit"]
 DecayName = Literal["constant", "cosine", "linear"]
 AverageDeviceName = Literal["same", "cpu"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-FitName = Literal["crop", "pad"]
+FitName = Literal["crop", "pad", "stretch"]
 WindowName = Literal["head", "random", "every"]
 ShortName = Literal["loop", "mirror", "hold"]
+StillsName = Literal["joint", "repeat", "leave_out"]
+FormatName = Literal["gif", "webp", "png", "jpeg", "mp4", "mov", "webm", "mkv", "avi", "frames"]
 PoolingName = Literal["mean", "first"]
 EncoderPrecisionName = Literal["fp32", "int8", "nf4"]
 RecipeName = Literal["tiny", "small", "base", "seed"]
@@ -57,7 +59,9 @@ class DataSettings(Settings):
     """What a clip becomes before the network sees it."""
 
     size: int = Field(64, ge=8, le=512, description="width and height of a clip in pixels")
-    num_frames: int = Field(10, ge=1, le=128, description="frames of a clip, chosen evenly over its time")
+    num_frames: int = Field(
+        10, ge=1, le=128, description="frames of a clip, chosen evenly over its time or, with fps, one after another"
+    )
     fps: float | None = Field(
         None, gt=0, le=240, description="frames a second that training sees (default: spread over each clip's time)"
     )
@@ -71,14 +75,40 @@ class DataSettings(Settings):
         description="with fps, how a clip shorter than num_frames goes on: loop, mirror (back and forth) or hold its "
         "last frame (default: loop)",
     )
+    formats: tuple[FormatName, ...] = Field(
+        get_args(FormatName),
+        min_length=1,
+        description="which formats are clips, by content; frames is a folder of numbered pictures",
+    )
+    stills: StillsName = Field(
+        "joint",
+        description="what a clip of one frame is: a single picture trained jointly with the clips, a clip that does "
+        "not move (repeat), or nothing (leave_out)",
+    )
+    sequence_fps: float = Field(
+        10.0, gt=0, le=240, description="frames a second of a folder of numbered frames, which does not say its own"
+    )
     channels: Literal[1, 3, 4] = Field(3, description="1 grey, 3 colour, 4 colour with transparency")
     background: str = Field(
         "white", description="colour behind transparent pixels, a name or #rrggbb (not used with 4 channels)"
     )
-    fit: FitName = Field("crop", description="how a clip that is not square is made so: crop, or pad with background")
+    fit: FitName = Field(
+        "crop", description="how a clip that is not square is made so: crop, pad with background, or stretch"
+    )
     flip_prob: float = Field(
         0.5, ge=0, le=1, description="chance to mirror a clip; never where its caption says left or right"
     )
+
+    @field_validator("formats", mode="before")
+    @classmethod
+    def _read_one(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    @field_validator("formats")
+    @classmethod
+    def _order(cls, given: tuple[FormatName, ...]) -> tuple[FormatName, ...]:
+        # Said in one way only, equal choices are equal settings.
+        return tuple(name for name in get_args(FormatName) if name in given)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -86,6 +116,17 @@ class DataSettings(Settings):
             if self.fps is None and getattr(self, name) is not None:
                 raise ValueError(f"{name} needs fps: without it num_frames are spread over the whole of every clip")
         return self
+
+
+class LimitsSettings(Settings):
+    """The most that one clip may cost; what passes a limit is left out, with the reason said."""
+
+    max_bytes: int = Field(1 << 28, ge=1, description="bytes of a file, or of all frames of a folder together")
+    max_frame_pixels: int = Field(1 << 24, ge=1, le=1 << 26, description="pixels of one frame; 16777216 is 4096x4096")
+    max_frames: int = Field(10_000, ge=1, description="frames of a clip")
+    max_pixels: int = Field(1 << 34, ge=1, description="pixels of all frames of a clip together")
+    max_duration_s: float = Field(3600.0, gt=0, description="seconds that a clip lasts")
+    max_decode_s: float = Field(120.0, gt=0, description="seconds that reading a clip may take")
 
 
 class TextSettings(Settings):
@@ -290,6 +331,7 @@ class Recipe(Settings):
     model: ModelSettings = ModelSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
     train: TrainSettings = TrainSettings()
+    limits: LimitsSettings = LimitsSettings()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

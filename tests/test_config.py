@@ -3,16 +3,17 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from t2v import config
-from t2v.config import GenerationSettings, Recipe, load_recipe, recipe_from_mapping, validate
+from t2v.config import FormatName, GenerationSettings, Recipe, load_recipe, recipe_from_mapping, validate
 from t2v.errors import SettingsError
 
-SECTIONS = ("data", "text", "model", "diffusion", "train")
+SECTIONS = ("data", "text", "model", "diffusion", "train", "limits")
 
 
 def said(mapping, overrides=None) -> str:
@@ -206,3 +207,21 @@ def test_settings_load_without_torch():
     program = "import sys, t2v, t2v.config; t2v.config.load_recipe('tiny'); print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", ["window", "short"])
+def test_a_setting_of_windows_without_a_rate_is_an_error_as_nothing_would_hear_it(name):
+    value = {"window": "head", "short": "loop"}[name]
+    with pytest.raises(SettingsError, match=f"{name} needs fps: without it num_frames are spread"):
+        load_recipe("tiny", {f"data.{name}": value})
+    assert getattr(load_recipe("tiny", {f"data.{name}": value, "data.fps": "8"}).data, name) == value
+
+
+def test_formats_are_a_set_said_in_one_way():
+    assert load_recipe("tiny", {"data.formats": "gif"}).data.formats == ("gif",)
+    assert load_recipe("tiny", {"data.formats": '["mp4", "gif", "mp4"]'}).data.formats == ("gif", "mp4")
+    assert load_recipe("tiny").data.formats == get_args(FormatName)
+    with pytest.raises(SettingsError, match="formats"):
+        load_recipe("tiny", {"data.formats": "[]"})
+    with pytest.raises(SettingsError, match="Input should be 'gif', 'webp'"):
+        load_recipe("tiny", {"data.formats": "tiff"})

@@ -79,7 +79,8 @@ def choose_words(key: str, *, text: str | None, metadata: Mapping[str, Metadata]
     if told:
         return _best(told)
     parts = key.split("/")
-    if words := words_of_name(parts[-1].rpartition(".")[0]):
+    # A folder of frames is a clip whose name has no ending.
+    if words := words_of_name(parts[-1].rpartition(".")[0] or parts[-1]):
         return Words((words,), "file name")
     for folder in reversed(parts[:-1]):
         if words := words_of_name(folder, empty_words=EMPTY_FOLDERS):

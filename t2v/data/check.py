@@ -55,7 +55,10 @@ class Report:
             "fingerprint": self.scan.fingerprint,
             "captioned": sum(bool(clip.captions) for clip in self.scan.clips),
             "caption_sources": dict(Counter(clip.caption_source for clip in self.scan.clips)),
-            "clips": [{**asdict(clip), "path": str(clip.path)} for clip in self.scan.clips],
+            "clips": [
+                {**asdict(clip), "path": str(clip.path), "paths": [str(path) for path in clip.paths]}
+                for clip in self.scan.clips
+            ],
             "left_out": [asdict(item) for item in self.scan.left_out],
             "warnings": list(self.warnings),
         }

@@ -1,12 +1,13 @@
 """A clip in memory, and how its frames become what the network trains on."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageColor
 
+from t2v.config import FitName, ShortName
 from t2v.errors import SettingsError
 
 Resampling = Image.Resampling
@@ -17,7 +18,7 @@ class Clip:
     """A moving picture as a browser shows it, one full canvas per frame.
 
     frames: uint8 `f h w 4`, RGBA with straight alpha; f >= 1
-    frame_ms: float64 `f`, how long each frame stays on the screen, > 0
+    frame_ms: float64 `f`, how long each frame stays on the screen; [0] for a still, which knows no time
     source_size: width and height in the file, where reading it shrank the frames
     """
 
@@ -52,19 +53,57 @@ def frame_times(frame_ms: np.ndarray | Sequence[float], num_frames: int) -> np.n
     return np.asarray(np.searchsorted(ends, midpoints, side="right"), dtype=np.int64)
 
 
-def to_training(
-    clip: Clip, *, num_frames: int, size: int, channels: int, background: str, fit: Literal["crop", "pad"]
-) -> np.ndarray:
-    """Choose frames by time, make them square and give them their channels.
+def grid_times(frame_ms: np.ndarray | Sequence[float], fps: float) -> np.ndarray:
+    """Which frames are on the screen at the midpoints of parts of 1 / fps seconds, from the first to the last part
+    whose midpoint lies in the clip; at least one.
 
-    channels: 1 grey or 3 colour, composited on `background` (a name or #rrggbb); 4 keeps alpha, and pads with it.
-    fit: `crop` keeps the middle square, `pad` keeps the whole picture.
-    Returns uint8 `f size size channels`, f = num_frames. Raises SettingsError for an unknown colour.
+    frame_ms: as for `frame_times`. Returns int64 `n`, never falling, in [0, f).
     """
-    colour = parse_colour(background)
-    chosen, where = np.unique(frame_times(clip.frame_ms, num_frames), return_inverse=True)
-    square = np.stack([_fit_square(clip.frames[index], size=size, fit=fit) for index in chosen])
-    return _to_channels(square, channels=channels, colour=colour)[where]
+    ends = np.cumsum(np.asarray(frame_ms, dtype=np.float64))
+    num_parts = max(1, math.ceil(ends[-1] * fps / 1000 - 0.5))
+    midpoints = (np.arange(num_parts) + 0.5) * 1000 / fps
+    found = np.searchsorted(ends, midpoints, side="right")
+    return np.minimum(found, len(ends) - 1).astype(np.int64)
+
+
+def lengthened(chosen: np.ndarray, num_frames: int, short: ShortName) -> np.ndarray:
+    """Make at least num_frames of a clip with fewer: again from the start, back and forth, or with the last held.
+
+    chosen: int64 `n`, n >= 1. Returns int64 `max(n, num_frames)`.
+    """
+    n = len(chosen)
+    if n >= num_frames:
+        return chosen
+    place = np.arange(num_frames)
+    match short:
+        case "loop":
+            return chosen[place % n]
+        case "hold":
+            return chosen[np.minimum(place, n - 1)]
+        case "mirror":
+            # Its ends are seen once in each turn: 0 1 2 1 0 1 2.
+            turn = place % max(1, 2 * n - 2)
+            return chosen[np.where(turn < n, turn, 2 * n - 2 - turn)]
+
+
+def shrunk(height: int, width: int, max_side: int | None) -> tuple[int, int]:
+    """Height and width of a picture whose shorter side is made no longer than max_side."""
+    shorter = min(height, width)
+    if max_side is None or shorter <= max_side:
+        return height, width
+    return max(1, round(height * max_side / shorter)), max(1, round(width * max_side / shorter))
+
+
+def to_square(frame: np.ndarray, *, size: int, channels: int, colour: tuple[int, int, int], fit: FitName) -> np.ndarray:
+    """Make one frame of a clip, uint8 `h w 4`, what the network sees: uint8 `size size channels`.
+
+    channels: 1 grey or 3 colour, composited on `colour`; 4 keeps alpha, and pads with it.
+    fit: `crop` keeps the middle square, `pad` keeps the whole picture, `stretch` too and fills the square with it.
+    """
+    if fit != "stretch":
+        height, width = shrunk(frame.shape[0], frame.shape[1], size)
+        frame = resize(frame, height=height, width=width)
+    return _to_channels(_fit_square(frame, size=size, fit=fit), channels=channels, colour=colour)
 
 
 def parse_colour(background: str) -> tuple[int, int, int]:
@@ -104,8 +143,10 @@ def composite(frames: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     return ((mixed + 127) // 255).astype(np.uint8)
 
 
-def _fit_square(frame: np.ndarray, *, size: int, fit: Literal["crop", "pad"]) -> np.ndarray:
+def _fit_square(frame: np.ndarray, *, size: int, fit: FitName) -> np.ndarray:
     h, w = frame.shape[:2]
+    if fit == "stretch":
+        return resize(frame, height=size, width=size)
     if fit == "crop":
         side = min(h, w)
         top, left = (h - side) // 2, (w - side) // 2
@@ -118,12 +159,9 @@ def _fit_square(frame: np.ndarray, *, size: int, fit: Literal["crop", "pad"]) ->
     return square
 
 
-def _to_channels(frames: np.ndarray, *, channels: int, colour: tuple[int, int, int]) -> np.ndarray:
-    """uint8 `f h w 4` to uint8 `f h w channels`."""
+def _to_channels(frame: np.ndarray, *, channels: int, colour: tuple[int, int, int]) -> np.ndarray:
+    """uint8 `h w 4` to uint8 `h w channels`."""
     if channels == 4:
-        return frames
-    rgb = composite(frames, colour)
-    if channels == 3:
-        return rgb
-    grey = [np.asarray(Image.fromarray(np.ascontiguousarray(frame)).convert("L")) for frame in rgb]
-    return np.stack(grey)[..., None]
+        return frame
+    rgb = composite(frame, colour)
+    return rgb if channels == 3 else np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).convert("L"))[..., None]

@@ -16,22 +16,24 @@ from typing import Any, TypeVar
 import numpy as np
 
 from t2v.cache import Facts, RowCache
+from t2v.config import DataSettings, FormatName, LimitsSettings
 from t2v.data.caption_files import read_captions
 from t2v.data.captions import MAX_TEXT_BYTES, CaptionSource, Words, choose_words, fill_template
-from t2v.data.listing import LeftOut, Listing, list_folder, stem
+from t2v.data.listing import LeftOut, Listing, claims_other, list_folder, stem
 from t2v.data.matching import Metadata
-from t2v.data.pixels import Pixels, facts_of
-from t2v.data.video_files import decode_clip, look_at_clip, read_bytes
+from t2v.data.pixels import Pixels
+from t2v.data.reading import hash_of, look_at_clip, read_bytes, read_contents, scan_clip
 from t2v.errors import ClipError, DatasetError
 
-SCAN_SIDE = 64  # a scan decodes whole clips to know that they can be read, and keeps no pixels
 NAMED_AT_MOST = 5
 LONG_CAPTION = 300  # characters; English of that length has more tokens than an encoder reads by default
 
+USUAL = Pixels.of(DataSettings(), LimitsSettings())
 AHEAD = 4  # files a thread may be ahead of who takes the results
 
 Progress = Callable[[int, int], None]
 Manifest = dict[str, dict[str, Any]]
+_Contents = tuple[bytes, ...]
 _Seen = tuple[Facts, np.ndarray | None]
 _T = TypeVar("_T")
 
@@ -40,6 +42,7 @@ _T = TypeVar("_T")
 class ClipRecord:
     """One readable clip. `key` is its path below the folder, with `/`; width and height are those of the file.
 
+    path: the file, or the folder of numbered frames; paths: the file, or those frames in order
     captions, weights, doubts: as `captions.Words` has them
     """
 
@@ -54,11 +57,14 @@ class ClipRecord:
     sha256: str
     weights: tuple[float, ...] = ()
     doubts: tuple[str, ...] = ()
+    format: FormatName = "gif"
+    paths: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a folder holds, in the order of the keys. `warnings` are about captions: lost, missing or doubtful."""
+    """What a folder holds, in the order of the keys. `warnings` are whole sentences about what may not be meant so:
+    captions lost, missing or doubtful, frames that lack numbers, files of another format than their name claims."""
 
     folder: Path
     clips: tuple[ClipRecord, ...]
@@ -108,19 +114,24 @@ class LoadedClips:
         return self.scan.left_out
 
 
-def scan_folder(folder: Path | str, *, progress: Progress | None = None, num_workers: int | None = None) -> Scan:
+def scan_folder(
+    folder: Path | str, pixels: Pixels = USUAL, *, progress: Progress | None = None, num_workers: int | None = None
+) -> Scan:
     """Read every clip of a folder, at any depth, and keep what is known of each but not its pixels.
 
+    pixels: says which files are clips, and what they may cost
     progress: called with the files done and the files in all; num_workers: threads, by default one per core
     Raises DatasetError where there is nothing to train on, or where a metadata file cannot be read.
     """
-    return _scan_by(_decode, folder, progress, num_workers)
+    return _scan_by(scan_clip, folder, pixels, progress, num_workers)
 
 
-def survey_folder(folder: Path | str, *, progress: Progress | None = None, num_workers: int | None = None) -> Scan:
-    """`scan_folder` by the blocks of the files alone, without unpacking a pixel: clips damaged inside of a frame, which
-    cannot be trained on, are among its clips."""
-    return _scan_by(look_at_clip, folder, progress, num_workers)
+def survey_folder(
+    folder: Path | str, pixels: Pixels = USUAL, *, progress: Progress | None = None, num_workers: int | None = None
+) -> Scan:
+    """`scan_folder` by the structure of the files alone, without unpacking their frames: clips damaged inside of a
+    frame, which cannot be trained on, are among its clips."""
+    return _scan_by(look_at_clip, folder, pixels, progress, num_workers)
 
 
 def load_clips(
@@ -138,16 +149,16 @@ def load_clips(
     say: told where the cache cannot take them
     """
     folder = Path(folder)
-    listing, metadata = _open(folder)
+    listing, metadata = _open(folder, pixels)
     found = []
     num_decoded = 0
     with RowCache(cache, pixels.kind, shape=pixels.shape, dtype=np.uint8, say=say) as rows:
 
-        def look(sha256: str, data: bytes) -> tuple[Facts, np.ndarray | None]:
+        def look(sha256: str, contents: _Contents) -> tuple[Facts, np.ndarray | None]:
             facts = rows.facts(sha256)
-            return pixels.decode(data) if facts is None else (facts, None)
+            return _of_one_length(pixels, *pixels.decode(contents)) if facts is None else (facts, None)
 
-        for outcome, sha256, (facts, frames) in _outcomes(listing, metadata, look, progress, num_workers):
+        for outcome, sha256, (facts, frames) in _outcomes(listing, metadata, pixels, look, progress, num_workers):
             if sha256 and rows.facts(sha256) is None:
                 rows.add(sha256, frames, facts)
                 num_decoded += 1
@@ -189,38 +200,46 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _open(folder: Path) -> tuple[Listing, dict[str, Metadata]]:
-    return read_captions(folder, list_folder(folder))
+def _of_one_length(pixels: Pixels, facts: Facts, frames: np.ndarray | None) -> _Seen:
+    """Stills repeated and windows cut to the head: what a cache of rows of one length can hold."""
+    if frames is not None and len(frames) != pixels.num_frames:
+        frames = np.resize(frames, pixels.shape) if len(frames) == 1 else frames[: pixels.num_frames]
+    return facts, frames
+
+
+def _open(folder: Path, pixels: Pixels) -> tuple[Listing, dict[str, Metadata]]:
+    return read_captions(folder, list_folder(folder, formats=pixels.formats))
 
 
 def _scan_by(
-    facts_in: Callable[[bytes], Facts], folder: Path | str, progress: Progress | None, num_workers: int | None
+    facts_in: Callable[..., Facts],
+    folder: Path | str,
+    pixels: Pixels,
+    progress: Progress | None,
+    num_workers: int | None,
 ) -> Scan:
     folder = Path(folder)
-    listing, metadata = _open(folder)
+    listing, metadata = _open(folder, pixels)
 
-    def look(sha256: str, data: bytes) -> tuple[Facts, None]:
+    def look(sha256: str, contents: _Contents) -> tuple[Facts, None]:
         try:
-            return facts_in(data), None
+            return facts_in(contents, limits=pixels.limits, sequence_fps=pixels.sequence_fps), None
         except ClipError as error:
             return {"reason": str(error)}, None
 
-    outcomes = _outcomes(listing, metadata, look, progress, num_workers)
+    outcomes = _outcomes(listing, metadata, pixels, look, progress, num_workers)
     return _scan(folder, listing, metadata, [outcome for outcome, _, _ in outcomes])
-
-
-def _decode(data: bytes) -> Facts:
-    return facts_of(decode_clip(data, max_side=SCAN_SIDE))
 
 
 def _outcomes(
     listing: Listing,
     metadata: Mapping[str, Metadata],
-    look: Callable[[str, bytes], _Seen],
+    pixels: Pixels,
+    look: Callable[[str, _Contents], _Seen],
     progress: Progress | None,
     num_workers: int | None,
 ) -> Iterator[tuple[ClipRecord | LeftOut, str, _Seen]]:
-    """What became of each file, in the order of the keys: a record or a reason, the hash of its content ("" where it
+    """What became of each clip, in the order of the keys: a record or a reason, the hash of its content ("" where it
     cannot be read) and what was seen of that.
 
     look: gives facts, with a `reason` among them where the content is no good clip, and whatever else; called by
@@ -228,14 +247,13 @@ def _outcomes(
     """
 
     def read(key: str) -> tuple[ClipRecord | LeftOut, str, _Seen]:
-        path = listing.clips[key]
         try:
-            data = read_bytes(path)
+            contents = read_contents(listing.clips[key], max_bytes=pixels.limits.max_bytes)
         except ClipError as error:
             return LeftOut(key, str(error)), "", ({}, None)
-        sha256 = hashlib.sha256(data).hexdigest()
-        seen = look(sha256, data)
-        return _outcome(key, sha256, seen[0], listing, metadata), sha256, seen
+        sha256 = hash_of(contents)
+        seen = look(sha256, contents)
+        return _outcome(key, sha256, seen[0], listing, metadata, pixels), sha256, seen
 
     for done, outcome in enumerate(_in_order(read, listing.clips, num_workers or os.cpu_count() or 1), start=1):
         yield outcome
@@ -257,17 +275,19 @@ def _in_order(work: Callable[[str], _T], keys: Iterable[str], num_workers: int) 
 
 
 def _outcome(
-    key: str, sha256: str, facts: Facts, listing: Listing, metadata: Mapping[str, Metadata]
+    key: str, sha256: str, facts: Facts, listing: Listing, metadata: Mapping[str, Metadata], pixels: Pixels
 ) -> ClipRecord | LeftOut:
-    if "reason" in facts:
-        return LeftOut(key, facts["reason"])
+    if reason := facts.get("reason") or pixels.refusal(facts):
+        return LeftOut(key, reason)
     try:
         text = _caption_text(listing.texts.get(stem(key)))
     except ClipError as error:
         return LeftOut(key, str(error))
     words = choose_words(key, text=text, metadata=metadata)
+    paths = listing.clips[key]
     return ClipRecord(
-        path=listing.clips[key],
+        path=paths[0] if len(paths) == 1 else paths[0].parent,
+        paths=paths,
         key=key,
         captions=words.captions,
         caption_source=words.source,
@@ -303,8 +323,15 @@ def _scan(
     if not clips:
         reasons = some([f"{item.key} {item.reason}" for item in left_out])
         raise DatasetError(f"{folder} holds no readable clip; add some, or name another folder ({reasons})")
-    warnings = (*_lost_captions(listing, metadata), *_caption_warnings(clips))
-    return Scan(folder, clips, tuple(left_out), warnings)
+    doubts = (*_lost_captions(listing, metadata), *_caption_warnings(clips))
+    return Scan(folder, clips, tuple(left_out), (*listing.notes, *_other_formats(clips), *doubts))
+
+
+def _other_formats(clips: Sequence[ClipRecord]) -> Iterator[str]:
+    """A sentence about files whose names claim another format than they are in, which are read as what they are."""
+    others = [f"{clip.key} is a {clip.format} file" for clip in clips if claims_other(clip.key, clip.format)]
+    if others:
+        yield f"{count(len(others), 'clip')} not of the format that the name claims: {some(others)}"
 
 
 def _lost_captions(listing: Listing, metadata: Mapping[str, Metadata]) -> Iterator[str]:

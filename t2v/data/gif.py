@@ -19,7 +19,6 @@ from t2v.errors import ClipError
 BROWSER_DELAY_MS = 100  # what browsers show for a delay of 0 or 1 hundredth
 MIN_DELAY_CS = 2  # the shortest delay that browsers take at its word
 NO_CONTROL = b"\0\0\0\0"
-OTHER_FORMATS = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"RIFF": "WebP or AVI", b"\x1aE\xdf\xa3": "WebM"}
 PALETTE_SAMPLE = 1 << 15  # pixels that a palette is found from: k-means over every pixel of a clip takes seconds
 
 
@@ -55,7 +54,8 @@ def parse(data: bytes, *, max_frames: int) -> GifFile:
     A missing trailer, zeros after the last frame and anything after the trailer are forgiven, as
     browsers forgive them. Raises ClipError, worded to follow the file's name, for all other damage.
     """
-    _check_magic(data)
+    if not data.startswith((b"GIF87a", b"GIF89a")):
+        raise ClipError("is not a GIF" if data else "is empty")
     reader = _Reader(data)
     reader.take(6)
     width, height, flags, _, _ = struct.unpack("<HHBBB", reader.take(7))
@@ -167,17 +167,6 @@ class _Reader:
         while length := self.take(1)[0]:
             blocks.append(self.take(length))
         return b"".join(blocks)
-
-
-def _check_magic(data: bytes) -> None:
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return
-    if not data:
-        raise ClipError("is empty")
-    if data.startswith(b"version https://git-lfs"):
-        raise ClipError("is a Git LFS pointer, not the clip itself; run `git lfs pull`")
-    known = next((name for magic, name in OTHER_FORMATS.items() if data.startswith(magic)), None)
-    raise ClipError(f"is not a GIF but a {known} with a wrong ending" if known else "is not a GIF")
 
 
 def _palette(reader: _Reader, flags: int) -> bytes | None:

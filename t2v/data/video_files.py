@@ -1,4 +1,4 @@
-"""Moving pictures on disk: read a clip, write frames in five formats, read back what a written file says of itself."""
+"""Moving pictures written: frames in five formats, and what a written file says of itself read back."""
 
 import io
 import os
@@ -9,84 +9,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from t2v.cache import Facts
 from t2v.data import gif
-from t2v.data.clip import Clip, composite, frame_times, resize
+from t2v.data.clip import composite
+from t2v.data.limits import USUAL
+from t2v.data.reading import read_bytes
 from t2v.errors import ClipError
-
-# Bounds on what one file may cost, far above what people train on and far below what fills a laptop.
-MAX_FILE_BYTES = 1 << 28
-MAX_FRAMES = 10_000
-MAX_FRAME_PIXELS = 1 << 24  # 4096 x 4096
-MAX_DECODED_PIXELS = 1 << 31  # over all frames: about half a minute of work
-MAX_KEPT_BYTES = 1 << 28
 
 USER_COMMENT = 0x9286  # EXIF
 EXIF_IFD = 0x8769
 EXIF_UNICODE = b"UNICODE\0"
-
-
-def read_clip(path: Path | str, *, max_side: int | None = None) -> Clip:
-    """Read a GIF as a browser shows it.
-
-    max_side: frames whose shorter side is longer than this are shrunk to it as they are decoded, so that a long
-    screencast is never held whole.
-    A damaged file is refused even where its first frames are whole: what is missing is often most of the motion, and
-    a caption may describe just that. Raises ClipError, naming the file and one reason.
-    """
-    path = Path(path)
-    try:
-        return decode_clip(read_bytes(path), max_side=max_side)
-    except ClipError as error:
-        raise ClipError(f"{path} {error}") from None
-
-
-def read_bytes(path: Path) -> bytes:
-    """The content of a regular file of bounded size. Raises ClipError worded to follow the file's name."""
-    try:
-        # A pipe or a device called x.gif would block for ever.
-        if not path.is_file():
-            raise ClipError("is not a file" if path.exists() else "does not exist")
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise ClipError(f"has {size >> 20} MB; the most is {MAX_FILE_BYTES >> 20} MB")
-        return path.read_bytes()
-    except OSError as error:
-        raise ClipError(f"cannot be read: {error.strerror}") from None
-
-
-def decode_clip(data: bytes, *, max_side: int | None = None, num_frames: int | None = None) -> Clip:
-    """`read_clip` for the content of a file. ClipError is worded to follow the file's name.
-
-    num_frames: keep only the frames that `clip.frame_times` chooses for so many; the others are unpacked, as those
-    after them need them, and left blank
-    """
-    file = gif.parse(data, max_frames=MAX_FRAMES)
-    height, width = _shrunk(file.height, file.width, max_side)
-    _check_cost(file, kept_bytes=len(file.frames) * height * width * 4)
-    frame_ms = np.array([frame.delay_ms for frame in file.frames], dtype=np.float64)
-    kept = set(range(len(file.frames)) if num_frames is None else frame_times(frame_ms, num_frames).tolist())
-    frames = np.zeros((len(file.frames), height, width, 4), dtype=np.uint8)
-    for index, canvas in enumerate(gif.canvases(file)):
-        if index in kept:
-            frames[index] = resize(canvas, height=height, width=width)
-    if not any(frames[index, ..., 3].any() for index in kept):
-        if num_frames is not None:
-            return decode_clip(data, max_side=max_side)  # another of its frames may show something
-        raise ClipError("shows nothing: every frame is empty or transparent")
-    return Clip(frames, frame_ms, source_size=(file.width, file.height))
-
-
-def look_at_clip(data: bytes) -> Facts:
-    """What the blocks of a file say of it, without unpacking a pixel: damage inside of a frame is not seen."""
-    file = gif.parse(data, max_frames=MAX_FRAMES)
-    _check_cost(file, kept_bytes=0)
-    return {
-        "num_frames": len(file.frames),
-        "duration_ms": float(sum(frame.delay_ms for frame in file.frames)),
-        "width": file.width,
-        "height": file.height,
-    }
 
 
 def write_clip(path: Path | str, frames: np.ndarray, *, frame_ms: float, metadata: str | None) -> None:
@@ -134,26 +65,6 @@ def read_metadata(path: Path | str) -> str | None:
         return decode(read_bytes(path))
     except ClipError as error:
         raise ClipError(f"{path} {error}") from None
-
-
-def _shrunk(height: int, width: int, max_side: int | None) -> tuple[int, int]:
-    shorter = min(height, width)
-    if max_side is None or shorter <= max_side:
-        return height, width
-    return max(1, round(height * max_side / shorter)), max(1, round(width * max_side / shorter))
-
-
-def _check_cost(file: gif.GifFile, *, kept_bytes: int) -> None:
-    """Refuse what would take too long or too much memory, before any of it is spent."""
-    if not (file.width and file.height):
-        raise ClipError(f"is {file.width} x {file.height} pixels large")
-    canvas = file.width * file.height
-    largest = max(canvas, *(frame.width * frame.height for frame in file.frames))
-    if largest > MAX_FRAME_PIXELS:
-        raise ClipError(f"claims frames of {largest:,} pixels; the most is {MAX_FRAME_PIXELS:,}")
-    decoded = sum(canvas + frame.width * frame.height for frame in file.frames)
-    if decoded > MAX_DECODED_PIXELS or kept_bytes > MAX_KEPT_BYTES:
-        raise ClipError(f"is too large: {len(file.frames)} frames of {file.width} x {file.height} pixels")
 
 
 def _encode_gif(frames: np.ndarray, frame_ms: float, metadata: str | None) -> bytes:
@@ -225,7 +136,7 @@ def _encode_video(
 
 
 def _decode_gif(data: bytes) -> str | None:
-    return gif.parse(data, max_frames=MAX_FRAMES).comment.decode("utf-8", errors="replace") or None
+    return gif.parse(data, max_frames=USUAL.max_frames).comment.decode("utf-8", errors="replace") or None
 
 
 def _decode_webp(data: bytes) -> str | None:

@@ -1,6 +1,6 @@
 """What may change when a run goes on, and what has to be refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from t2v.checkpoint import Checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
@@ -8,7 +8,7 @@ from t2v.config import Recipe, load_recipe, recipe_from_mapping
 from t2v.errors import RunError
 from t2v.training.captions import RunCaptions
 from t2v.training.choose import FITTED
-from t2v.training.plan import Plan, differences
+from t2v.training.plan import OLD_RULES, Plan, differences
 from t2v.training.request import TrainRequest, duration
 
 
@@ -31,11 +31,19 @@ def _typed_over(plan: Plan, request: TrainRequest) -> Recipe:
     typed = request.typed
     if request.recipe is None:
         return recipe_from_mapping(plan.recipe.model_dump(), typed, source="--set")
-    asked = load_recipe(request.recipe, typed)
+    asked = _by_old_rules(load_recipe(request.recipe, typed), plan, typed)
     if plan.budget_s is None:
         return asked
     fitted = {name: getattr(plan.recipe.train, name) for name in FITTED if f"train.{name}" not in typed}
     return asked.model_copy(update={"train": asked.train.model_copy(update=fitted)})
+
+
+def _by_old_rules(asked: Recipe, plan: Plan, typed: Mapping[str, str]) -> Recipe:
+    """A recipe as it was meant when the run was started, if that was before there were rules to choose from."""
+    kept = {name: getattr(plan.recipe.data, name) for name in OLD_RULES}
+    if kept != OLD_RULES or any(f"data.{name}" in typed for name in OLD_RULES):
+        return asked
+    return asked.model_copy(update={"data": asked.data.model_copy(update=kept)})
 
 
 def ways_on(run: RunFolder) -> str:

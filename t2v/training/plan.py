@@ -2,16 +2,17 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 import t2v
 from t2v.checkpoint.run_folder import RunFolder
-from t2v.config import Recipe, Settings, validate
+from t2v.config import LimitsSettings, Recipe, Settings, validate
 from t2v.errors import RunError, SettingsError
 
 # Settings that may change within a run: the weights of a step do not depend on them.
@@ -24,7 +25,11 @@ FREE = {
     "train.tensorboard",
     "train.ema_device",
     "train.checkpoint_activations",
+    *(f"limits.{name}" for name in LimitsSettings.model_fields),  # the clips that they leave are compared by themselves
 }
+
+
+OLD_RULES = {"formats": ("gif",), "stills": "repeat"}
 
 
 class Stretch(Settings):
@@ -87,6 +92,15 @@ class Plan(Settings):
     cond_dim: int | None
     encoder_sha256: str | None
     prompts: tuple[str, ...]
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _read_old(cls, given: Any) -> Any:
+        """Runs from before other formats were read took .gif files alone, and one frame as a clip that is still."""
+        data = given.get("data") if isinstance(given, Mapping) else None
+        if not isinstance(data, Mapping) or "stills" in data:
+            return given
+        return {**given, "data": {**data, **OLD_RULES}}
 
     @property
     def num_steps(self) -> int:

@@ -259,10 +259,9 @@ def _asked_recipe(request: TrainRequest, parent: Checkpoint | None, say: Say) ->
 
 
 def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: Say) -> tuple[Recipe, Cost]:
-    typed = {key: value for key, value in request.typed.items() if key == "text.template"}
-    template = recipe_from_mapping({}, typed, source="--set").text.template
-    # Each clip is decoded once, by the recipe that is chosen.
-    scan = with_template(survey_folder(request.clips), template)
+    # Each clip is decoded once, by the recipe that is chosen. Which files are clips is no matter of that.
+    asked = load_recipe("small", request.typed)
+    scan = with_template(survey_folder(request.clips, Pixels.of(asked.data, asked.limits)), asked.text.template)
     if request.budget_s is None:
         say(f"no --budget given: taking {duration(budget_s)}")
     say("timing the recipes on this machine")
@@ -300,9 +299,7 @@ def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: S
 
 def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
     data = recipe.data
-    pixels = Pixels(
-        num_frames=data.num_frames, size=data.size, channels=data.channels, background=data.background, fit=data.fit
-    )
+    pixels = Pixels.of(data, recipe.limits)
     # Processes of one machine share its cache: the first decodes, the others find it done.
     with PartialState().local_main_process_first():
         loaded = load_clips(folder, pixels, cache=cache_folder(), say=say, progress=_telling(say))
@@ -316,10 +313,10 @@ def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
         say(f"warning: {warning}")
     left_out = f"; {len(loaded.left_out)} left out" if loaded.left_out else ""
     known = "" if loaded.num_decoded else f", decoded before and kept in {cache_folder()}"
-    say(f"{len(loaded.records)} clips as {data.num_frames} frames of {data.size}x{data.size}{left_out}{known}")
-    # One frame is all there is of a still.
-    pairs = zip(loaded.records, loaded.frames, strict=True)
-    return replace(loaded, frames=[rows[:1] if record.num_frames == 1 else rows for record, rows in pairs])
+    stills = sum(record.num_frames == 1 for record in loaded.records)
+    held = f", {stills} of a single frame," if stills else ""
+    say(f"{len(loaded.records)} clips{held} as {data.num_frames} frames of {data.size}x{data.size}{left_out}{known}")
+    return loaded
 
 
 def _about_template(template: str, loaded: LoadedClips) -> str:

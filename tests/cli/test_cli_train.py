@@ -144,7 +144,7 @@ def test_a_signal_while_samples_are_drawn_stops_the_drawing(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ("nowhere", "error: nowhere does not exist; name a folder that holds .gif files"),
+        ("nowhere", "error: nowhere does not exist; name a folder that holds clips"),
         ("gifs --steps 5 --budget 1h", "error: --steps and --budget both say when to stop; give one of them"),
         ("gifs --budget soon", "error: 'soon' is not a time; write it as 2h, 90m, 1h30m or 45s"),
         ("gifs --set train.btch=3", "error: unknown setting 'train.btch'; did you mean 'train.batch_size'?"),

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2v.data.clip import Clip, composite, frame_times, resize, to_training
+from t2v.config import FitName
+from t2v.data.clip import Clip, composite, frame_times, grid_times, lengthened, parse_colour, resize, to_square
 from t2v.errors import SettingsError
 
 DEFAULTS = {"num_frames": 4, "size": 8, "channels": 3, "background": "white", "fit": "crop"}
@@ -14,6 +15,13 @@ DEFAULTS = {"num_frames": 4, "size": 8, "channels": 3, "background": "white", "f
 def clip_of(*colours: tuple[int, int, int, int], height: int = 8, width: int = 8, ms: float = 100) -> Clip:
     frames = np.stack([np.full((height, width, 4), colour, dtype=np.uint8) for colour in colours])
     return Clip(frames, np.full(len(colours), float(ms)))
+
+
+def to_training(clip: Clip, *, num_frames: int, size: int, channels: int, background: str, fit: FitName) -> np.ndarray:
+    """The frames that training sees where they are spread over the clip."""
+    colour = parse_colour(background)
+    chosen = clip.frames[frame_times(clip.frame_ms, num_frames)]
+    return np.stack([to_square(frame, size=size, channels=channels, colour=colour, fit=fit) for frame in chosen])
 
 
 def test_equal_frames_are_each_taken_once():
@@ -39,6 +47,32 @@ def test_the_frame_taken_is_the_one_on_the_screen_at_that_moment(frame_ms, num_f
     for part, index in enumerate(frame_times(frame_ms, num_frames)):
         twice_moment = (2 * part + 1) * sum(frame_ms)  # in units of 1 / (2 num_frames) ms, to stay whole
         assert sum(frame_ms[:index]) * 2 * num_frames <= twice_moment < sum(frame_ms[: index + 1]) * 2 * num_frames
+
+
+@given(st.lists(st.integers(20, 5000), min_size=1, max_size=50), st.sampled_from([1, 4, 12.5, 30]))
+def test_on_a_grid_every_moment_in_the_clip_has_the_frame_on_the_screen(frame_ms, fps):
+    chosen = grid_times(frame_ms, fps)
+    ends = np.cumsum(frame_ms)
+    moments = [(part + 0.5) * 1000 / fps for part in range(len(chosen) + 1)]
+    for moment, index in zip(moments, chosen, strict=False):
+        assert (index == 0 or ends[index - 1] <= moment) and (moment < ends[index] or index == len(frame_ms) - 1)
+    assert moments[-1] >= ends[-1] > (moments[-2] if len(chosen) > 1 else 0)
+
+
+def test_a_clip_at_the_rate_of_the_grid_is_taken_frame_by_frame():
+    assert grid_times([70] * 30, 1000 / 70).tolist() == list(range(30))
+    assert grid_times([100] * 10, 5).tolist() == [1, 3, 5, 7, 9]
+    assert grid_times([100, 300], 10).tolist() == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("short", "expected"),
+    [("loop", "0120120"), ("hold", "0122222"), ("mirror", "0121012")],
+)
+def test_a_short_clip_goes_on_as_asked(short, expected):
+    assert "".join(map(str, lengthened(np.arange(3), 7, short))) == expected
+    assert lengthened(np.arange(9), 7, short).tolist() == list(range(9))
+    assert lengthened(np.zeros(1, dtype=np.int64), 4, short).tolist() == [0] * 4
 
 
 def test_transparency_is_laid_on_the_background():
@@ -90,6 +124,15 @@ def test_crop_keeps_the_middle_and_pad_keeps_the_whole():
     padded = to_training(clip, **{**DEFAULTS, "size": 24, "fit": "pad", "background": "blue"})
     assert (padded[:, 8:16] == frames[..., :3]).all()
     assert (padded[:, :8] == [0, 0, 255]).all() and (padded[:, 16:] == [0, 0, 255]).all()
+
+
+def test_stretch_fills_the_square_with_the_whole_picture():
+    frames = np.zeros((1, 8, 16, 4), dtype=np.uint8)
+    frames[..., 3] = 255
+    frames[:, :, 8:] = (200, 0, 0, 255)
+    stretched = to_training(Clip(frames, np.array([100.0])), **{**DEFAULTS, "fit": "stretch"})
+    dark, bright = stretched[:, :, :4, 0], stretched[:, :, 4:, 0]
+    assert dark.max() <= 10 and bright.min() >= 190  # smooth at the edge
 
 
 def test_a_line_of_pixels_can_be_padded():

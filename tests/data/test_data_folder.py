@@ -1,5 +1,6 @@
 """Whatever lies in a folder, each clip keeps its own caption, and every file that is not read is named."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from t2v.data.check import check_folder
-from t2v.data.folder import describe_difference, load_clips, scan_folder
+from t2v.data.folder import describe_difference, load_clips, scan_folder, survey_folder
 from t2v.data.pixels import Pixels
 from t2v.data.video_files import write_clip
 from t2v.errors import DatasetError, SettingsError
@@ -43,7 +44,7 @@ def test_good_clips_are_taken_and_bad_ones_named(mixed):
     assert {item.key: item.reason for item in loaded.left_out} == {
         "cut.gif": "breaks off in frame 2",
         "empty.gif": "is empty",
-        "x.gif": "is not a GIF",
+        "x.gif": "is not a GIF, WebP, PNG, JPEG, MP4, MOV, WebM, MKV or AVI",
     }
     assert [frames.shape for frames in loaded.frames] == [(3, 8, 8, 3)] * 3
 
@@ -67,6 +68,68 @@ def test_clips_are_found_at_any_depth_in_the_order_of_their_names(tmp_path):
 
 def test_scan_and_load_agree(mixed):
     assert load_clips(mixed, DATA).scan == scan_folder(mixed)
+
+
+def test_a_folder_of_every_format_is_one_list_of_clips(tmp_path, good_files):
+    for name, contents in good_files.items():
+        if len(contents) == 1:
+            (tmp_path / f"{name}.{name.split()[-1 if name.startswith('still') else 0]}").write_bytes(contents[0])
+    walk = tmp_path / "a walk"
+    walk.mkdir()
+    for number, data in enumerate(good_files["frames"]):
+        (walk / f"{number}.png").write_bytes(data)
+    (tmp_path / "a walk.txt").write_text("somebody walks")
+    loaded = load_clips(tmp_path, DATA)
+    assert not loaded.left_out and len(loaded.records) == len(good_files)
+    assert loaded.scan == scan_folder(tmp_path) == survey_folder(tmp_path)
+    frames = loaded.records[0]
+    assert (frames.key, frames.format, frames.captions) == ("a walk", "frames", ("somebody walks",))
+    assert frames.path == walk and frames.paths == tuple(walk / f"{number}.png" for number in range(8))
+    others = {record.key: record.format for record in loaded.records[1:]}
+    assert others == {key: key.rpartition(".")[2] for key in others}
+    assert all(record.paths == (record.path,) for record in loaded.records[1:])
+    report = check_folder(tmp_path)
+    assert report.is_ok and json.dumps(report.as_dict())
+
+
+def test_words_of_a_folder_of_frames_are_those_of_its_name(tmp_path, good_files):
+    for number, data in enumerate(good_files["frames"]):
+        path = tmp_path / "dog-jumps-high" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    (record,) = scan_folder(tmp_path).clips
+    assert record.captions == ("dog jumps high",)
+    (tmp_path / "metadata.csv").write_text("file_name,caption\ndog-jumps-high,a dog leaps\n")
+    scan = scan_folder(tmp_path)
+    assert scan.clips[0].captions == ("a dog leaps",) and not scan.warnings
+
+
+def test_a_name_that_claims_another_format_is_said_and_its_clip_taken(tmp_path, good_files):
+    add_clip(tmp_path, "true.gif")
+    (tmp_path / "a.gif").write_bytes(good_files["webp"][0])
+    scan = scan_folder(tmp_path)
+    assert [clip.format for clip in scan.clips] == ["webp", "gif"]
+    assert scan.warnings == ("1 clip not of the format that the name claims: a.gif is a webp file",)
+    only = scan_folder(tmp_path, replace(DATA, formats=("gif",)))
+    assert [clip.key for clip in only.clips] == ["true.gif"]
+    assert only.left_out[0].reason == "is a webp file; data.formats has only gif"
+
+
+def test_stills_are_clips_or_left_out_as_asked(tmp_path, good_files):
+    add_clip(tmp_path, "a.gif")
+    (tmp_path / "b.png").write_bytes(good_files["still png"][0])
+    assert [clip.key for clip in load_clips(tmp_path, DATA).records] == ["a.gif", "b.png"]
+    loaded = load_clips(tmp_path, replace(DATA, stills="leave_out"))
+    assert [clip.key for clip in loaded.records] == ["a.gif"]
+    assert loaded.left_out[0].reason == "is a single picture; data.stills is leave_out"
+
+
+def test_frames_that_lack_numbers_are_said(tmp_path, good_files):
+    (tmp_path / "walk").mkdir()
+    for number in (1, 2, 4):
+        (tmp_path / f"walk/{number}.png").write_bytes(good_files["frames"][number])
+    scan = scan_folder(tmp_path)
+    assert scan.clips[0].num_frames == 3 and scan.warnings == ("the numbered frames of walk lack 3",)
 
 
 def test_records_say_what_the_file_holds(tmp_path):
@@ -142,10 +205,10 @@ def test_a_folder_without_words_is_unconditional(tmp_path):
 
 
 def test_folders_with_nothing_to_train_on_say_what_to_do(tmp_path):
-    with pytest.raises(DatasetError, match=r"holds no \.gif files; add clips, or name another folder"):
+    with pytest.raises(DatasetError, match=r"holds no files that end in \.gif, .*; add clips, or name"):
         scan_folder(tmp_path)
     (tmp_path / "x.gif").write_text("no clip")
-    with pytest.raises(DatasetError, match=r"holds no readable clip; .* \(x\.gif is not a GIF\)"):
+    with pytest.raises(DatasetError, match=r"holds no readable clip; .* \(x\.gif is not a GIF, .*\)"):
         load_clips(tmp_path, DATA)
     with pytest.raises(DatasetError, match="is a file, not a folder of clips"):
         scan_folder(tmp_path / "x.gif")
@@ -196,8 +259,6 @@ def test_many_changes_are_counted_not_listed():
 
 
 def test_the_report_says_what_is_wrong_and_is_json(mixed):
-    import json
-
     report = check_folder(mixed)
     text = "\n".join(report.lines())
     assert "3 clips, 3 files left out" in text

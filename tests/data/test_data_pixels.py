@@ -1,17 +1,22 @@
 """The same pixels with a cache and without, and no file decoded twice."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from t2v.data import pixels
-from t2v.data.clip import to_training
+from t2v.config import DataSettings, LimitsSettings
+from t2v.data import pixels, reading
+from t2v.data.clip import frame_times, to_square
 from t2v.data.folder import load_clips, scan_folder, survey_folder
-from t2v.data.pixels import Pixels, facts_of
-from t2v.data.video_files import read_clip, write_clip
+from t2v.data.limits import USUAL
+from t2v.data.pixels import Pixels
+from t2v.data.reading import read_clip
+from t2v.data.video_files import encode_clip, write_clip
 
 SMALL = Pixels(num_frames=3, size=8, channels=3, background="white", fit="crop")
 OTHERS = [
@@ -21,6 +26,10 @@ OTHERS = [
     replace(SMALL, channels=4),
     replace(SMALL, background="black"),
     replace(SMALL, fit="pad"),
+    replace(SMALL, fit="stretch"),
+    replace(SMALL, fps=4.0, window="head"),
+    replace(SMALL, fps=2.0, window="head", short="mirror"),
+    replace(SMALL, fps=2.0, window="head", short="hold"),
 ]
 
 
@@ -41,13 +50,13 @@ def clips(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The contents that were decoded."""
     seen: list[bytes] = []
-    decode = pixels.decode_clip
+    open_clip = pixels.open_clip
 
-    def counting(data: bytes, **options: int):
-        seen.append(data)
-        return decode(data, **options)
+    def counting(contents: tuple[bytes, ...], **options: Any):
+        seen.extend(contents)
+        return open_clip(contents, **options)
 
-    monkeypatch.setattr(pixels, "decode_clip", counting)
+    monkeypatch.setattr(pixels, "open_clip", counting)
     return seen
 
 
@@ -60,23 +69,23 @@ def same(one, other) -> bool:
 def test_frames_that_are_not_chosen_change_nothing(clips, num_frames):
     settings = replace(SMALL, num_frames=num_frames)
     for path in sorted(clips.glob("?.gif")):
-        whole = to_training(
-            read_clip(path, max_side=8), num_frames=num_frames, size=8, channels=3, background="white", fit="crop"
-        )
-        facts, frames = settings.decode(path.read_bytes())
-        assert np.array_equal(frames, whole)
-        assert facts == facts_of(read_clip(path))
+        clip = read_clip(path)
+        chosen = clip.frames[frame_times(clip.frame_ms, num_frames)]
+        look = {"size": 8, "channels": 3, "colour": (255, 255, 255), "fit": "crop"}
+        facts, frames = settings.decode((path.read_bytes(),))
+        assert np.array_equal(frames, np.stack([to_square(frame, **look) for frame in chosen]))
+        assert facts == {"num_frames": 4, "duration_ms": 400, "width": 12, "height": 9, "format": "gif"}
 
 
 def test_a_clip_that_is_empty_at_the_chosen_moments_is_a_clip(tmp_path):
     frames = np.zeros((5, 9, 12, 4), dtype=np.uint8)
     frames[0] = 255
     write_clip(tmp_path / "flash.gif", frames, frame_ms=100, metadata=None)
-    facts, chosen = replace(SMALL, num_frames=1, channels=4).decode((tmp_path / "flash.gif").read_bytes())
+    facts, chosen = replace(SMALL, num_frames=1, channels=4).decode(((tmp_path / "flash.gif").read_bytes(),))
     assert facts["num_frames"] == 5
     assert not chosen.any()
     write_clip(tmp_path / "none.gif", np.zeros_like(frames), frame_ms=100, metadata=None)
-    assert "shows nothing" in SMALL.decode((tmp_path / "none.gif").read_bytes())[0]["reason"]
+    assert "shows nothing" in SMALL.decode(((tmp_path / "none.gif").read_bytes(),))[0]["reason"]
 
 
 @pytest.mark.parametrize("settings", [SMALL, *OTHERS])
@@ -146,3 +155,87 @@ def test_pixels_are_kept_in_memory_where_the_disk_is_not_to_be_written(clips, tm
 def test_a_survey_knows_what_a_scan_knows_save_damage_within_frames(clips):
     (clips / "cut.gif").unlink()
     assert survey_folder(clips) == scan_folder(clips)
+
+
+def shades(num_frames: int) -> tuple[bytes]:
+    """A GIF of 100 ms frames in shades 0, 10, 20, ..."""
+    frames = np.stack([np.full((9, 12, 3), 10 * number, dtype=np.uint8) for number in range(num_frames)])
+    return (encode_clip(frames, ".gif", frame_ms=100),)
+
+
+def seen(settings: Pixels, contents: tuple[bytes, ...]) -> list[int]:
+    """The shades that training sees, in tens."""
+    _, frames = settings.decode(contents)
+    assert frames.shape[1:] == settings.item_shape
+    return (frames[:, 0, 0, 0] // 10).tolist()
+
+
+def test_a_rate_takes_frames_one_after_another_and_a_window_is_left_to_be_chosen():
+    at_rate = replace(SMALL, fps=10.0)
+    assert seen(replace(at_rate, window="head"), shades(7)) == [0, 1, 2]
+    assert seen(replace(at_rate, window="random"), shades(7)) == list(range(7))
+    assert seen(replace(at_rate, window="every"), shades(7)) == list(range(7))
+    assert seen(replace(at_rate, fps=5.0), shades(7)) == [1, 3, 5]
+    assert seen(SMALL, shades(7)) == [1, 3, 5]
+
+
+@pytest.mark.parametrize(("short", "expected"), [("loop", [0, 1, 0]), ("mirror", [0, 1, 0]), ("hold", [0, 1, 1])])
+def test_a_clip_shorter_than_asked_goes_on_as_asked(short, expected):
+    assert seen(replace(SMALL, fps=10.0, short=short), shades(2)) == expected
+
+
+def test_a_still_is_one_frame_or_repeated():
+    assert seen(SMALL, shades(1)) == [0]
+    assert seen(replace(SMALL, fps=10.0), shades(1)) == [0]
+    assert seen(replace(SMALL, stills="repeat"), shades(1)) == [0, 0, 0]
+    assert seen(replace(SMALL, fps=10.0, stills="repeat"), shades(1)) == [0, 0, 0]
+    facts, _ = SMALL.decode(shades(1))
+    assert SMALL.refusal(facts) is None
+    assert "data.stills is leave_out" in replace(SMALL, stills="leave_out").refusal(facts)
+
+
+def test_formats_that_are_not_asked_for_are_refused_by_content():
+    facts, _ = SMALL.decode(shades(2))
+    assert replace(SMALL, formats=("gif", "mp4")).refusal(facts) is None
+    assert replace(SMALL, formats=("mp4",)).refusal(facts) == "is a gif file; data.formats has only mp4"
+
+
+def test_numbered_frames_are_a_clip_at_the_rate_that_is_said_of_them():
+    frames = tuple(
+        encode_clip(np.full((1, 9, 12, 3), 10 * number, dtype=np.uint8), ".png", frame_ms=100) for number in range(6)
+    )
+    facts, _ = SMALL.decode(frames)
+    assert (facts["format"], facts["num_frames"], facts["duration_ms"]) == ("frames", 6, 600)
+    assert seen(SMALL, frames) == [1, 3, 5]
+    assert seen(replace(SMALL, fps=10.0, window="head", sequence_fps=20.0), frames) == [1, 3, 5]
+
+
+def test_frames_beyond_the_memory_meant_for_a_clip_are_refused(monkeypatch):
+    monkeypatch.setattr(reading, "MAX_KEPT_BYTES", 8 * 8 * 3 * 6)
+    at_rate = replace(SMALL, fps=10.0)
+    assert len(seen(at_rate, shades(6))) == 6
+    assert "is too large: 7 frames of 8 x 8 pixels" in at_rate.decode(shades(7))[0]["reason"]
+
+
+def test_settings_travel_as_json():
+    settings = replace(SMALL, fps=12.5, window="every", formats=("gif", "frames"), limits=replace(USUAL, max_frames=7))
+    assert Pixels.from_json(json.loads(json.dumps(settings.as_json()))) == settings
+
+
+def test_a_recipe_says_what_is_not_said_of_windows():
+    data = DataSettings(num_frames=3, size=8, fps=10)
+    assert Pixels.of(data, LimitsSettings()) == replace(SMALL, fps=10.0, window="random", short="loop")
+    asked = DataSettings(num_frames=3, size=8, fps=10, window="every", short="hold")
+    assert Pixels.of(asked, LimitsSettings()) == replace(SMALL, fps=10.0, window="every", short="hold")
+
+
+def test_every_setting_that_changes_pixels_changes_the_kind():
+    at_rate = replace(SMALL, fps=10.0)
+    others = [
+        *(SMALL, at_rate, replace(at_rate, fps=5.0), replace(at_rate, window="head"), replace(at_rate, short="hold")),
+        *(replace(SMALL, stills="repeat"), replace(SMALL, sequence_fps=5.0), replace(SMALL, fit="stretch")),
+        replace(SMALL, limits=replace(USUAL, max_frames=7)),
+    ]
+    assert len({settings.kind for settings in others}) == len(others)
+    assert replace(at_rate, window="every").kind == replace(at_rate, window="random").kind
+    assert replace(SMALL, limits=replace(USUAL, max_decode_s=1.0), formats=("gif",)).kind == SMALL.kind

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2v.data import video_files
-from t2v.data.video_files import ENCODERS, read_clip, read_metadata, write_clip
+from t2v.data.video_files import ENCODERS, read_metadata, write_clip
 from t2v.errors import ClipError
 
 METADATA = json.dumps({"prompt": "Füße im Schnee ☃", "seed": 2**53 - 1, "long": "x" * 700}, ensure_ascii=False)
@@ -119,39 +118,3 @@ def test_metadata_of_a_broken_file_is_a_clear_error(tmp_path, ending, content):
     (tmp_path / f"x{ending}").write_bytes(content)
     with pytest.raises(ClipError, match=rf"x\{ending} is (empty|not)"):
         read_metadata(tmp_path / f"x{ending}")
-
-
-def test_a_clip_reads_back_with_its_time(tmp_path):
-    write_clip(tmp_path / "a.gif", moving_square(), frame_ms=70, metadata=None)
-    clip = read_clip(tmp_path / "a.gif")
-    assert clip.duration_ms == 420
-    np.testing.assert_array_equal(clip.frames[..., :3], moving_square())
-
-
-def test_large_frames_are_shrunk_on_the_shorter_side_and_small_ones_left(tmp_path):
-    write_clip(tmp_path / "a.gif", moving_square(height=64, width=96), frame_ms=100, metadata=None)
-    clip = read_clip(tmp_path / "a.gif", max_side=16)
-    assert clip.frames.shape == (6, 16, 24, 4)
-    assert (clip.width, clip.height) == (96, 64)
-    assert read_clip(tmp_path / "a.gif", max_side=64).frames.shape == (6, 64, 96, 4)
-
-
-def test_errors_name_the_file(tmp_path):
-    with pytest.raises(ClipError, match=r"none\.gif does not exist"):
-        read_clip(tmp_path / "none.gif")
-    with pytest.raises(ClipError, match="is not a file"):
-        read_clip(tmp_path)
-
-
-def test_a_pipe_does_not_block(tmp_path):
-    os.mkfifo(tmp_path / "pipe.gif")
-    with pytest.raises(ClipError, match=r"pipe\.gif is not a file"):
-        read_clip(tmp_path / "pipe.gif")
-
-
-def test_a_file_too_large_is_not_even_opened(tmp_path, monkeypatch):
-    monkeypatch.setattr(video_files, "MAX_FILE_BYTES", 2 << 20)
-    with (tmp_path / "big.gif").open("wb") as file:
-        file.truncate(3 << 20)
-    with pytest.raises(ClipError, match=r"big\.gif has 3 MB; the most is 2 MB"):
-        read_clip(tmp_path / "big.gif")

@@ -16,7 +16,7 @@ from PIL import Image, ImageSequence
 
 from t2v.config import GenerationSettings
 from t2v.data.made_by import read_made_by
-from t2v.data.video_files import read_clip
+from t2v.data.reading import read_clip
 from t2v.page.shelf import FILE_SIDE, MEDIA_TYPES
 from t2v.service import GenerationService, save_clip
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageSequence
 from playwright.sync_api import expect
 
 from t2v.data.made_by import read_made_by
-from t2v.data.video_files import read_clip
+from t2v.data.reading import read_clip
 
 pytestmark = pytest.mark.browser
 

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from t2v.config import GenerationSettings
 from t2v.data.made_by import read_made_by, settings_in
-from t2v.data.video_files import read_clip
+from t2v.data.reading import read_clip
 from t2v.page.shelf import MEDIA_TYPES, Shelf
 from t2v.service import GeneratedClip
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import load_recipe
-from t2v.errors import RunError
+from t2v.errors import DatasetError, RunError
 from t2v.runtime import Precision
 from t2v.training.choose import Cost
 from t2v.training.plan import load_plan
@@ -110,6 +111,36 @@ def test_changed_settings_are_refused_with_the_difference(bench, changed: dict[s
         bench.open(**changed)
     assert said in str(error.value)
     assert bench.content() == before
+
+
+NEW_IN_DATA = ("fps", "window", "short", "formats", "stills", "sequence_fps")
+
+
+@pytest.mark.parametrize("recipe_is_named", [True, False])
+def test_a_run_from_before_other_formats_goes_on_with_its_clips(bench, recipe_is_named: bool) -> None:
+    """Its plan knows no formats; what lay beside the GIFs was no clip then, and a single frame one that is still."""
+    bench.write_gif(bench.clips / "still.gif", 9, num_frames=1)
+    bench.train(up_to=3, overrides={"data.formats": "gif", "data.stills": "repeat"})
+    plan = json.loads(bench.run.plan.read_text())
+    for name in NEW_IN_DATA:
+        del plan["recipe"]["data"][name]
+    del plan["recipe"]["limits"]
+    bench.run.plan.write_text(json.dumps(plan))
+    Image.new("RGB", (8, 8)).save(bench.clips / "cover.png")
+    Image.new("RGB", (8, 8)).save(bench.clips / "other.webp")
+    recipe = {} if recipe_is_named else {"recipe": None}
+    ready = bench.train(**recipe)
+    assert ready.training.step == 4
+    assert ready.training.plan.clips.keys() == {"00.gif", "01.gif", "02.gif", "still.gif"}
+    with pytest.raises(RunError, match=r"started with other settings: data\.stills is repeat in the run and joint now"):
+        bench.open(**recipe, overrides={"data.stills": "joint", "data.formats": "gif"})
+
+
+def test_a_limit_may_change_within_a_run_while_the_clips_stay(bench) -> None:
+    bench.train(up_to=3)
+    assert bench.open(overrides={"limits.max_frames": "5"}).training.plan.recipe.limits.max_frames == 5
+    with pytest.raises(DatasetError, match="has more than 2 frames"):
+        bench.open(overrides={"limits.max_frames": "2"})
 
 
 def test_settings_that_change_no_weights_may_change_within_a_run(bench) -> None:

@@ -8,8 +8,8 @@ import torch
 from t2v.checkpoint import load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import load_recipe
-from t2v.data import folder, pixels
-from t2v.data.clip import Clip
+from t2v.data import pixels
+from t2v.data.readers.opened import Opened
 from t2v.errors import CheckpointError, DatasetError, RunError, SettingsError
 from t2v.runtime import Precision
 from t2v.training import start
@@ -129,7 +129,7 @@ def test_a_run_among_its_own_clips_is_refused(bench) -> None:
 def test_a_folder_without_clips_is_refused_and_no_run_is_made(bench) -> None:
     for path in bench.clips.iterdir():
         path.unlink()
-    with pytest.raises(DatasetError, match=r"holds no .gif files; add clips"):
+    with pytest.raises(DatasetError, match=r"holds no files that end in \.gif, .*; add clips"):
         bench.open()
     assert not bench.out.exists()
 
@@ -173,17 +173,16 @@ def test_a_recipe_is_chosen_for_text_where_only_a_template_captions_the_clips(be
 
 def test_no_clip_is_decoded_twice_however_runs_are_started(bench, monkeypatch) -> None:
     seen: list[bytes] = []
-    decode = pixels.decode_clip
+    open_clip = pixels.open_clip
 
-    def counting(data: bytes, **options: int) -> Clip:
-        seen.append(data)
-        return decode(data, **options)
+    def counting(contents: tuple[bytes, ...], **options: Any) -> Opened:
+        seen.extend(contents)
+        return open_clip(contents, **options)
 
     def choice(**asked: Any) -> Choice:
         return Choice(load_recipe(bench.recipe), Cost(0.1, 0.1, 2, Precision("fp32", "made up")), ())
 
-    for module in (pixels, folder):
-        monkeypatch.setattr(module, "decode_clip", counting)
+    monkeypatch.setattr(pixels, "open_clip", counting)
     monkeypatch.setattr(start, "choose_recipe", choice)
     chosen = bench.open(recipe=None, budget_s=1.0, out=bench.folder / "chosen")
     assert len(seen) == 3
