@@ -71,14 +71,16 @@ def test_a_video_stands_as_the_camera_was_held(turn, where, writers):
     assert bright == [where]
 
 
-def test_what_an_edit_list_cuts_away_is_not_seen(writers):
-    data = bytearray(writers.video(writers.moving(), "mov"))
+@pytest.mark.parametrize("name", ["mov", "mp4"])
+def test_what_an_edit_list_cuts_away_is_not_seen(name, writers):
+    data = bytearray(writers.video(writers.moving(), name))
     place = data.index(b"elst") + 16  # of the time in the medium at which the clip starts
     (start,) = struct.unpack_from(">i", data, place)
     (unit,) = struct.unpack_from(">I", data, data.index(b"mdhd") + 16)
     struct.pack_into(">i", data, place, start + 3 * unit // 10)
     assert reds(bytes(data)) == [3, 4, 5, 6, 7]
     assert decode_clip((bytes(data),)).duration_ms == pytest.approx(500)
+    assert look_at_clip((bytes(data),), limits=USUAL, sequence_fps=10)["num_frames"] == 5
 
 
 def test_pixels_that_are_not_square_are_made_so(writers):
@@ -138,6 +140,12 @@ def test_a_cut_video_is_refused(name, left, good_files):
     data = good_files[name][0]
     with pytest.raises(ClipError):
         decode_clip((data[: int(left * len(data))],))
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_a_file_that_lacks_its_last_byte_is_refused_for_that(name, good_files):
+    with pytest.raises(ClipError, match="breaks off before its end"):
+        decode_clip((good_files[name][0][:-1],))
 
 
 def test_frames_that_are_dropped_in_unpacking_shift_no_time(good_files, monkeypatch):
