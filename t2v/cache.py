@@ -1,10 +1,10 @@
 """What is kept on the user's disk from one start to the next: rows of numbers, found by what they were made from.
 
-A row is a run of items of one shape, as many as it takes: the frames of a clip, or a single vector. Rows lie in packs: a
-file of items, one after another, and an index beside it, a line of JSON a row. A pack is written by one process, only
-ever at its end, and a row counts from the moment that its line is there; so several processes need no lock, and whatever
-a killed one had finished is found by the next. Rows are read through a memory map: more of them than memory holds cost
-no more than those in use.
+A row is a run of items of one shape, as many as it takes: the frames of a clip, or a single vector. Rows lie in packs:
+a file of items, one after another, and an index beside it, a line of JSON a row. A pack is written by one process, only
+ever at its end, and a row counts from the moment that its line is there; so several processes need no lock, and
+whatever a killed one had finished is found by the next. Rows are read through a memory map: more of them than memory
+holds cost no more than those in use.
 """
 
 import errno

@@ -6,31 +6,28 @@ A clip that cannot be read leaves the list with its captions and a reason, so no
 import hashlib
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from t2v.cache import Facts, RowCache
 from t2v.data.captions import MAX_TEXT_BYTES, CaptionSource, Metadata, choose_words, normal_path, read_metadata_file
 from t2v.data.listing import LeftOut, Listing, list_folder, stem
-from t2v.data.pixels import Pixels, facts_of
-from t2v.data.video_files import decode_clip, look_at_clip, read_bytes
+from t2v.data.pixels import Pixels
+from t2v.data.video_files import read_bytes
+from t2v.data.workers import LOOK, SCAN, Task, Workers, in_order, pixels_task, usable_cores
 from t2v.errors import ClipError, DatasetError
 
-SCAN_SIDE = 64  # a scan decodes whole clips to know that they can be read, and keeps no pixels
 NAMED_AT_MOST = 5
-
-AHEAD = 4  # files a thread may be ahead of who takes the results
+# The coarsest clock of a file system, FAT's, counts 2 s: a file may have changed again unseen until that is over.
+CLOCK_GRAIN_NS = 2_000_000_000
 
 Progress = Callable[[int, int], None]
 Manifest = dict[str, dict[str, Any]]
-_Seen = tuple[Facts, np.ndarray | None]
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -98,16 +95,16 @@ class LoadedClips:
 def scan_folder(folder: Path | str, *, progress: Progress | None = None, num_workers: int | None = None) -> Scan:
     """Read every clip of a folder, at any depth, and keep what is known of each but not its pixels.
 
-    progress: called with the files done and the files in all; num_workers: threads, by default one per core
+    progress: called with the files done and the files in all; num_workers: processes, by default one per core
     Raises DatasetError where there is nothing to train on, or where a metadata file cannot be read.
     """
-    return _scan_by(_decode, folder, progress, num_workers)
+    return _scan_by(SCAN, folder, progress, num_workers)
 
 
 def survey_folder(folder: Path | str, *, progress: Progress | None = None, num_workers: int | None = None) -> Scan:
     """`scan_folder` by the blocks of the files alone, without unpacking a pixel: clips damaged inside of a frame, which
     cannot be trained on, are among its clips."""
-    return _scan_by(look_at_clip, folder, progress, num_workers)
+    return _scan_by(LOOK, folder, progress, num_workers)
 
 
 def load_clips(
@@ -119,7 +116,8 @@ def load_clips(
     progress: Progress | None = None,
     num_workers: int | None = None,
 ) -> LoadedClips:
-    """`scan_folder` with the pixels that training sees; no content is decoded twice.
+    """`scan_folder` with the pixels that training sees; no content is decoded twice, and a file that did not change
+    since is not even read.
 
     cache: where pixels are kept from one start to the next and mapped from; None keeps them in memory
     say: told where the cache cannot take them
@@ -128,17 +126,20 @@ def load_clips(
     listing, metadata = _open(folder)
     found = []
     num_decoded = 0
-    with RowCache(cache, pixels.kind, shape=pixels.shape, dtype=np.uint8, say=say) as rows:
-
-        def look(sha256: str, data: bytes) -> tuple[Facts, np.ndarray | None]:
-            facts = rows.facts(sha256)
-            return pixels.decode(data) if facts is None else (facts, None)
-
-        for outcome, sha256, (facts, frames) in _outcomes(listing, metadata, look, progress, num_workers):
-            if sha256 and rows.facts(sha256) is None:
-                rows.add(sha256, frames, facts)
+    with (
+        RowCache(cache, pixels.kind, shape=pixels.shape[1:], dtype=np.uint8, say=say) as rows,
+        # Hashes that could not be kept cost no more than reading, which is not worth a line.
+        RowCache(cache, _hashes_kind(folder), shape=(), dtype=np.uint8, say=lambda line: None) as hashes,
+        Workers() as workers,
+    ):
+        reader = _Reader(listing, metadata, workers, pixels_task(pixels), rows, hashes)
+        for outcome in reader.read_all(progress, num_workers):
+            if outcome.mark and outcome.sha256:
+                hashes.add(outcome.mark, None, {"sha256": outcome.sha256})
+            if outcome.facts and rows.facts(outcome.sha256) is None:
+                rows.add(outcome.sha256, outcome.frames, outcome.facts)
                 num_decoded += 1
-            found.append(outcome)
+            found.append(outcome.item)
     scan = _scan(folder, listing, metadata, found)
     return LoadedClips(scan, [rows.array(record.sha256) for record in scan.clips], num_decoded)
 
@@ -171,87 +172,117 @@ def _open(folder: Path) -> tuple[Listing, dict[str, Metadata]]:
     return listing, {where: read_metadata_file(path) for where, path in listing.metadata.items()}
 
 
-def _scan_by(
-    facts_in: Callable[[bytes], Facts], folder: Path | str, progress: Progress | None, num_workers: int | None
-) -> Scan:
+def _scan_by(task: Task, folder: Path | str, progress: Progress | None, num_workers: int | None) -> Scan:
     folder = Path(folder)
     listing, metadata = _open(folder)
-
-    def look(sha256: str, data: bytes) -> tuple[Facts, None]:
-        try:
-            return facts_in(data), None
-        except ClipError as error:
-            return {"reason": str(error)}, None
-
-    outcomes = _outcomes(listing, metadata, look, progress, num_workers)
-    return _scan(folder, listing, metadata, [outcome for outcome, _, _ in outcomes])
+    with Workers() as workers:
+        reader = _Reader(listing, metadata, workers, task)
+        return _scan(folder, listing, metadata, [outcome.item for outcome in reader.read_all(progress, num_workers)])
 
 
-def _decode(data: bytes) -> Facts:
-    return facts_of(decode_clip(data, max_side=SCAN_SIDE))
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a file.
 
-
-def _outcomes(
-    listing: Listing,
-    metadata: Mapping[str, Metadata],
-    look: Callable[[str, bytes], _Seen],
-    progress: Progress | None,
-    num_workers: int | None,
-) -> Iterator[tuple[ClipRecord | LeftOut, str, _Seen]]:
-    """What became of each file, in the order of the keys: a record or a reason, the hash of its content ("" where it
-    cannot be read) and what was seen of that.
-
-    look: gives facts, with a `reason` among them where the content is no good clip, and whatever else; called by
-    several threads
+    item: a record, or the reason why there is none
+    facts, frames: what was seen of its content; None where nothing is known of it for certain
+    mark: what its content can be known by for as long as it is equal; None where nothing is to be relied on
     """
 
-    def read(key: str) -> tuple[ClipRecord | LeftOut, str, _Seen]:
-        path = listing.clips[key]
+    item: ClipRecord | LeftOut
+    sha256: str = ""
+    facts: Facts | None = None
+    frames: np.ndarray | None = None
+    mark: str | None = None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the files of a folder. rows: by hash of the content; hashes: hashes by `_mark`."""
+
+    listing: Listing
+    metadata: Mapping[str, Metadata]
+    workers: Workers
+    task: Task
+    rows: RowCache | None = None
+    hashes: RowCache | None = None
+
+    def read_all(self, progress: Progress | None, num_workers: int | None) -> Iterator[_Outcome]:
+        """What became of each file, in the order of the keys."""
+        keys = self.listing.clips
+        outcomes = in_order(self._read, keys, num_threads=num_workers or usable_cores(), known=self._known)
+        for done, outcome in enumerate(outcomes, start=1):
+            yield outcome
+            if progress:
+                progress(done, len(keys))
+
+    def _known(self, key: str) -> _Outcome | None:
+        """What is known of a file that did not change since it was read."""
+        if self.rows is None or self.hashes is None:
+            return None
+        known = self.hashes.facts(_mark(key, self.listing.clips[key]) or "")
+        facts = self.rows.facts(known["sha256"]) if known else None
+        if known is None or facts is None:
+            return None
+        return self._outcome(key, known["sha256"], facts)
+
+    def _read(self, key: str) -> _Outcome:
+        path = self.listing.clips[key]
+        before, started_ns = _mark(key, path), time.time_ns()
         try:
             data = read_bytes(path)
+            sha256 = hashlib.sha256(data).hexdigest()
+            mark = before if before == _mark(key, path, settled_by=started_ns) else None
+            facts = self.rows.facts(sha256) if self.rows else None
+            if facts is not None:
+                return self._outcome(key, sha256, facts, mark=mark)
+            facts, frames = self.workers.decode(self.task, (data,))
         except ClipError as error:
-            return LeftOut(key, str(error)), "", ({}, None)
-        sha256 = hashlib.sha256(data).hexdigest()
-        seen = look(sha256, data)
-        return _outcome(key, sha256, seen[0], listing, metadata), sha256, seen
+            return _Outcome(LeftOut(key, str(error)))
+        return self._outcome(key, sha256, facts, frames, mark)
 
-    for done, outcome in enumerate(_in_order(read, listing.clips, num_workers or os.cpu_count() or 1), start=1):
-        yield outcome
-        if progress:
-            progress(done, len(listing.clips))
+    def _outcome(
+        self, key: str, sha256: str, facts: Facts, frames: np.ndarray | None = None, mark: str | None = None
+    ) -> _Outcome:
+        return _Outcome(self._item(key, sha256, facts), sha256, facts, frames, mark)
+
+    def _item(self, key: str, sha256: str, facts: Facts) -> ClipRecord | LeftOut:
+        if "reason" in facts:
+            return LeftOut(key, facts["reason"])
+        try:
+            text = _caption_text(self.listing.texts.get(stem(key)))
+        except ClipError as error:
+            return LeftOut(key, str(error))
+        words = choose_words(key, text=text, metadata=self.metadata)
+        return ClipRecord(
+            path=self.listing.clips[key],
+            key=key,
+            captions=words.captions,
+            caption_source=words.source,
+            sha256=sha256,
+            **facts,
+        )
 
 
-def _in_order(work: Callable[[str], _T], keys: Iterable[str], num_workers: int) -> Iterator[_T]:
-    """Results of `work` on several threads, in the order of the keys; few are finished before they are asked for, so
-    that those of a large folder never fill the memory."""
-    waiting: deque[Future[_T]] = deque()
-    with ThreadPoolExecutor(num_workers) as pool:
-        for key in keys:
-            waiting.append(pool.submit(work, key))
-            if len(waiting) > AHEAD * num_workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+def _mark(key: str, path: Path, *, settled_by: int | None = None) -> str | None:
+    """What changes whenever the content of a file does: its name, size, place on the disk and times.
 
-
-def _outcome(
-    key: str, sha256: str, facts: Facts, listing: Listing, metadata: Mapping[str, Metadata]
-) -> ClipRecord | LeftOut:
-    if "reason" in facts:
-        return LeftOut(key, facts["reason"])
+    settled_by: moment in ns since 1970; None is returned for a file that changed so shortly before it that it may
+    change once more without another time
+    """
     try:
-        text = _caption_text(listing.texts.get(stem(key)))
-    except ClipError as error:
-        return LeftOut(key, str(error))
-    words = choose_words(key, text=text, metadata=metadata)
-    return ClipRecord(
-        path=listing.clips[key],
-        key=key,
-        captions=words.captions,
-        caption_source=words.source,
-        sha256=sha256,
-        **facts,
-    )
+        stat = path.stat()
+    except OSError:
+        return None
+    # The time of change is the system's own; the time of modification is whatever a program last set.
+    if settled_by is not None and max(stat.st_mtime_ns, stat.st_ctime_ns) > settled_by - CLOCK_GRAIN_NS:
+        return None
+    return json.dumps([key, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino])
+
+
+def _hashes_kind(folder: Path) -> str:
+    """Where the hashes of a folder's files are kept."""
+    return f"files/{hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]}"
 
 
 def _caption_text(path: Path | None) -> str | None:

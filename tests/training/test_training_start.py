@@ -8,8 +8,7 @@ import torch
 from t2v.checkpoint import load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import load_recipe
-from t2v.data import folder, pixels
-from t2v.data.clip import Clip
+from t2v.data.workers import Task, Workers
 from t2v.errors import CheckpointError, DatasetError, RunError, SettingsError
 from t2v.runtime import Precision
 from t2v.training import start
@@ -156,17 +155,16 @@ def test_what_is_good_in_a_folder_is_trained_on_and_the_rest_is_named(bench) -> 
 
 def test_no_clip_is_decoded_twice_however_runs_are_started(bench, monkeypatch) -> None:
     seen: list[bytes] = []
-    decode = pixels.decode_clip
+    decode = Workers.decode
 
-    def counting(data: bytes, **options: int) -> Clip:
-        seen.append(data)
-        return decode(data, **options)
+    def counting(self: Workers, task: Task, contents: tuple[bytes, ...]) -> Any:
+        seen.extend(contents if task.name == "pixels" else ())
+        return decode(self, task, contents)
 
     def choice(**asked: Any) -> Choice:
         return Choice(load_recipe(bench.recipe), Cost(0.1, 0.1, 2, Precision("fp32", "made up")), ())
 
-    for module in (pixels, folder):
-        monkeypatch.setattr(module, "decode_clip", counting)
+    monkeypatch.setattr(Workers, "decode", counting)
     monkeypatch.setattr(start, "choose_recipe", choice)
     chosen = bench.open(recipe=None, budget_s=1.0, out=bench.folder / "chosen")
     assert len(seen) == 3
