@@ -6,7 +6,6 @@ A clip that cannot be read leaves the list with its captions and a reason, so no
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,13 @@ import numpy as np
 from t2v.cache import Facts, RowCache
 from t2v.data.captions import MAX_TEXT_BYTES, CaptionSource, Metadata, choose_words, normal_path, read_metadata_file
 from t2v.data.listing import LeftOut, Listing, list_folder, stem
+from t2v.data.marks import file_mark, read_marked
 from t2v.data.pixels import Pixels
 from t2v.data.video_files import read_bytes
 from t2v.data.workers import LOOK, SCAN, Task, Workers, in_order, pixels_task, usable_cores
 from t2v.errors import ClipError, DatasetError
 
 NAMED_AT_MOST = 5
-# The coarsest clock of a file system, FAT's, counts 2 s: a file may have changed again unseen until that is over.
-CLOCK_GRAIN_NS = 2_000_000_000
 
 Progress = Callable[[int, int], None]
 Manifest = dict[str, dict[str, Any]]
@@ -58,6 +56,11 @@ class Scan:
     def manifest(self) -> Manifest:
         """Key to content hash and captions, as JSON can hold it: all that training takes from the folder."""
         return {clip.key: {"sha256": clip.sha256, "captions": list(clip.captions)} for clip in self.clips}
+
+    @property
+    def looked_at(self) -> tuple[ClipRecord, ...]:
+        """The clips of which more is known than their captions: of a folder all, of shards some."""
+        return tuple(clip for clip in self.clips if clip.num_frames)
 
     @property
     def fingerprint(self) -> str:
@@ -198,7 +201,7 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the files of a folder. rows: by hash of the content; hashes: hashes by `_mark`."""
+    """Reads the files of a folder. rows: by hash of the content; hashes: hashes by `file_mark`."""
 
     listing: Listing
     metadata: Mapping[str, Metadata]
@@ -220,7 +223,7 @@ class _Reader:
         """What is known of a file that did not change since it was read."""
         if self.rows is None or self.hashes is None:
             return None
-        known = self.hashes.facts(_mark(key, self.listing.clips[key]) or "")
+        known = self.hashes.facts(file_mark(key, (self.listing.clips[key],)) or "")
         facts = self.rows.facts(known["sha256"]) if known else None
         if known is None or facts is None:
             return None
@@ -228,11 +231,9 @@ class _Reader:
 
     def _read(self, key: str) -> _Outcome:
         path = self.listing.clips[key]
-        before, started_ns = _mark(key, path), time.time_ns()
         try:
-            data = read_bytes(path)
+            data, mark = read_marked(key, (path,), lambda: read_bytes(path))
             sha256 = hashlib.sha256(data).hexdigest()
-            mark = before if before == _mark(key, path, settled_by=started_ns) else None
             facts = self.rows.facts(sha256) if self.rows else None
             if facts is not None:
                 return self._outcome(key, sha256, facts, mark=mark)
@@ -262,22 +263,6 @@ class _Reader:
             sha256=sha256,
             **facts,
         )
-
-
-def _mark(key: str, path: Path, *, settled_by: int | None = None) -> str | None:
-    """What changes whenever the content of a file does: its name, size, place on the disk and times.
-
-    settled_by: moment in ns since 1970; None is returned for a file that changed so shortly before it that it may
-    change once more without another time
-    """
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    # The time of change is the system's own; the time of modification is whatever a program last set.
-    if settled_by is not None and max(stat.st_mtime_ns, stat.st_ctime_ns) > settled_by - CLOCK_GRAIN_NS:
-        return None
-    return json.dumps([key, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino])
 
 
 def _hashes_kind(folder: Path) -> str:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -237,7 +237,7 @@ def in_order(
     num_threads: int,
     ahead: int | None = None,
     known: Callable[[_In], _Out | None] = lambda item: None,
-) -> Iterator[_Out]:
+) -> Generator[_Out]:
     """Results of `work` on several threads, in the order of the items.
 
     ahead: how many are begun before they are asked for, so that those of a large folder never fill the memory; by

@@ -1,15 +1,20 @@
 """What the network is shown at each step, as a function of (seed, step, place) alone."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from t2v.data.stream import StreamedClips
 from t2v.diffusion.timesteps import timestep_at
 from t2v.runtime import generator
+
+SHARDS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,22 @@ class TrainingClips:
     captions: Sequence[Sequence[int]]
     keeps_side: Sequence[bool]
     pooled: Tensor | None
+
+    @property
+    def stream(self) -> StreamedClips | None:
+        """Where the clips come from if they are decoded as they are drawn."""
+        rows = self.frames.rows if isinstance(self.frames, MappedClips) else None
+        return rows if isinstance(rows, StreamedClips) else None
+
+    def index(self, *, seed: int, drawn_before: int) -> int:
+        """Which clip comes after `drawn_before` others."""
+        if self.stream is not None:
+            return streamed_index(self.stream.sizes, seed=seed, drawn_before=drawn_before)
+        return clip_index(len(self.frames), seed=seed, drawn_before=drawn_before)
+
+    def whole(self, index: int) -> int:
+        """The clip itself, or the one that takes its place because it cannot be decoded."""
+        return index if self.stream is None else self.stream.resolve(index)
 
 
 @dataclass(frozen=True)
@@ -79,7 +100,7 @@ def draw_batch(
         _draw_clip(
             clips,
             draw=generator("clip", seed, step, place),
-            index=clip_index(len(clips.frames), seed=seed, drawn_before=step * global_batch + place),
+            index=clips.whole(clips.index(seed=seed, drawn_before=step * global_batch + place)),
             flip_prob=flip_prob,
             drop_prob=drop_prob,
         )
@@ -142,6 +163,39 @@ def clip_index(num_clips: int, *, seed: int, drawn_before: int) -> int:
 @lru_cache(maxsize=4)
 def _epoch_order(num_clips: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(num_clips, generator=generator("epoch", seed, epoch))
+
+
+def streamed_index(sizes: tuple[int, ...], *, seed: int, drawn_before: int) -> int:
+    """`clip_index` for clips in shards, which are come to in another order in each epoch, a few shards at once.
+
+    sizes: clips of each shard; the clips are numbered through, shard after shard
+    Of the few, each clip may come before each other: neighbours in a shard are seldom neighbours in a batch, and what
+    is read at a time lies close together.
+    """
+    epoch, place = divmod(drawn_before, sum(sizes))
+    shards, ends = _shard_order(sizes, seed, epoch)
+    group = bisect_right(ends, place)
+    first = group * SHARDS_AT_ONCE
+    start = ends[group - 1] if group else 0
+    at = int(_group_order(ends[group] - start, seed, epoch, group)[place - start])
+    for shard in shards[first : first + SHARDS_AT_ONCE]:
+        if at < sizes[shard]:
+            return sum(sizes[:shard]) + at
+        at -= sizes[shard]
+    raise AssertionError("a place lies in its group")
+
+
+@lru_cache(maxsize=4)
+def _shard_order(sizes: tuple[int, ...], seed: int, epoch: int) -> tuple[list[int], list[int]]:
+    """The shards in the order of an epoch, and how many clips come up to the end of each group of them."""
+    order = torch.randperm(len(sizes), generator=generator("shards", seed, epoch)).tolist()
+    groups = (order[first : first + SHARDS_AT_ONCE] for first in range(0, len(order), SHARDS_AT_ONCE))
+    return order, list(accumulate(sum(sizes[shard] for shard in group) for group in groups))
+
+
+@lru_cache(maxsize=4)
+def _group_order(num_clips: int, seed: int, epoch: int, group: int) -> Tensor:
+    return torch.randperm(num_clips, generator=generator("group", seed, epoch, group))
 
 
 def to_float(frames: Tensor) -> Tensor:

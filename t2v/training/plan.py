@@ -79,7 +79,9 @@ class Plan(Settings):
     stretches: tuple[Stretch, ...]
     machine: Machine
     clips_folder: str
-    clips: dict[str, Any] = Field(description="every clip by name: hash of its file, and its captions")
+    clips: dict[str, Any] = Field(
+        description="every clip or shard by name: hash of its file, captions, and of a shard the number of its clips"
+    )
     frame_ms: float
     cond_dim: int | None
     encoder_sha256: str | None

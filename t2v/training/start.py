@@ -15,8 +15,10 @@ from t2v.cache import cache_folder
 from t2v.checkpoint import Checkpoint, load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
 from t2v.config import Recipe, check_key, load_recipe, recipe_from_mapping
-from t2v.data.folder import LoadedClips, describe_difference, load_clips, survey_folder
+from t2v.data.folder import LoadedClips, Scan, count, describe_difference, load_clips, survey_folder
 from t2v.data.pixels import Pixels
+from t2v.data.shards import NUM_LOOKED_AT, find_shards, load_shards, scan_shards
+from t2v.data.workers import usable_cores
 from t2v.errors import RunError, SettingsError
 from t2v.model import Unet3D
 from t2v.runtime import Precision, pick_device
@@ -238,11 +240,11 @@ def _asked_recipe(request: TrainRequest, parent: Checkpoint | None, say: Say) ->
 
 
 def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: Say) -> tuple[Recipe, Cost]:
-    scan = survey_folder(request.clips)  # each clip is decoded once, by the recipe that is chosen
+    scan = _survey(request.clips)  # each clip is decoded once, by the recipe that is chosen
     if request.budget_s is None:
         say(f"no --budget given: taking {duration(budget_s)}")
     say("timing the recipes on this machine")
-    side = int(statistics.median(min(clip.width, clip.height) for clip in scan.clips))
+    side = int(statistics.median(min(clip.width, clip.height) for clip in scan.looked_at))
     texts = tuple(dict.fromkeys(caption for clip in scan.clips for caption in clip.captions))
     # Widths of text vectors differ little in cost; the encoder itself is not loaded for a timing.
     cond_dim = 384 if texts else None
@@ -263,20 +265,31 @@ def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: S
     return choice.recipe, choice.cost
 
 
-def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
+def _survey(path: Path) -> Scan:
+    shards = find_shards(path)
+    return scan_shards(shards, cache=cache_folder(), look_at=NUM_LOOKED_AT) if shards else survey_folder(path)
+
+
+def _load(path: Path, recipe: Recipe, say: Say) -> LoadedClips:
     data = recipe.data
     pixels = Pixels(
         num_frames=data.num_frames, size=data.size, channels=data.channels, background=data.background, fit=data.fit
     )
     # Processes of one machine share its cache: the first decodes, the others find it done.
     with PartialState().local_main_process_first():
-        loaded = load_clips(folder, pixels, cache=cache_folder(), say=say, progress=_telling(say))
+        if shards := find_shards(path):
+            num_workers = max(1, usable_cores() // PartialState().num_processes)
+            loaded = load_shards(shards, pixels, cache=cache_folder(), say=say, num_workers=num_workers)
+        else:
+            loaded = load_clips(path, pixels, cache=cache_folder(), say=say, progress=_telling(say))
     for item in loaded.left_out:
         say(f"left out: {item.key} {item.reason}")
     for warning in loaded.scan.warnings:
         say(f"warning: {warning}")
     left_out = f"; {len(loaded.left_out)} left out" if loaded.left_out else ""
     known = "" if loaded.num_decoded else f", decoded before and kept in {cache_folder()}"
+    if shards:
+        known = f", from {count(len(shards), 'shard')}, each decoded when it is drawn"
     say(f"{len(loaded.records)} clips as {data.num_frames} frames of {data.size}x{data.size}{left_out}{known}")
     return loaded
 
@@ -302,7 +315,7 @@ def _foretell(plan: Plan, training: Training, say: Say) -> None:
 
 def _frame_ms(clips: LoadedClips, num_frames: int) -> float:
     """Mean time between two of the frames that training sees: the rate that generated files are written at."""
-    durations = [record.duration_ms for record in clips.records if record.num_frames > 1]
+    durations = [record.duration_ms for record in clips.scan.looked_at if record.num_frames > 1]
     return float(np.median(durations)) / num_frames if durations else 100.0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from t2v.data import folder, pixels
+from t2v.data import folder, marks, pixels
 from t2v.data.clip import to_training
 from t2v.data.folder import load_clips, scan_folder, survey_folder
 from t2v.data.pixels import Pixels, facts_of
@@ -64,7 +64,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return read(path)
 
     monkeypatch.setattr(folder, "read_bytes", counting)
-    monkeypatch.setattr(folder, "CLOCK_GRAIN_NS", 0)
+    monkeypatch.setattr(marks, "CLOCK_GRAIN_NS", 0)
     return seen
 
 
@@ -156,7 +156,7 @@ def test_a_file_of_the_same_size_and_time_with_other_content_is_read_again(clips
 
 
 def test_a_file_that_may_change_within_its_clock_s_grain_is_not_relied_on(clips, tmp_path, opened, monkeypatch):
-    monkeypatch.setattr(folder, "CLOCK_GRAIN_NS", 3600 * 10**9)
+    monkeypatch.setattr(marks, "CLOCK_GRAIN_NS", 3600 * 10**9)
     for _ in range(2):
         opened.clear()
         load_clips(clips, SMALL, cache=tmp_path / "cache")
