@@ -7,7 +7,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,11 +41,9 @@ def pack_folder(folder: Path | str, out: Path | str, *, max_bytes: int, progress
         raise DatasetError(f"{out} holds something already; name a folder that is empty or not there yet")
     scan = scan_folder(folder, progress=progress)
     dealt = sorted(scan.clips, key=lambda clip: hashlib.sha256(clip.key.encode()).digest())
-    with _made_at_once(out) as made:
-        writer = _ShardWriter(made, max_bytes)
+    with _made_at_once(out) as made, closing(_ShardWriter(made, max_bytes)) as writer:
         for number, clip in enumerate(dealt):
             writer.add(f"{number:0{NUM_DIGITS}}", clip)
-        writer.close()
     return Packed(scan, tuple(sorted(out.glob(f"*{SHARD_ENDING}"))))
 
 
