@@ -23,7 +23,7 @@ from t2v.data.captions import CAPTION_COLUMNS, MAX_TEXT_BYTES, caption_lines, ch
 from t2v.data.folder import ClipRecord, LoadedClips, Manifest, Progress, Scan, some
 from t2v.data.listing import CLIP_ENDING, LeftOut, list_folder
 from t2v.data.marks import file_mark, read_marked
-from t2v.data.pixels import Pixels
+from t2v.data.pixels import Pixels, code_fingerprint
 from t2v.data.stream import Place, StreamedClips
 from t2v.data.tar import Member, read_members
 from t2v.data.video_files import MAX_FILE_BYTES
@@ -135,10 +135,10 @@ def _scan(
             hashes.append(hashlib.sha256(json.dumps(index["samples"]).encode()).hexdigest())
             if progress:
                 progress(done, len(shards))
-    if not records:
-        reasons = some([f"{item.key} {item.reason}" for item in left_out])
-        raise DatasetError(f"{shards[0]} and its like hold no clip ({reasons or f'no {CLIP_ENDING} file'})")
-    records = _looked_at(records, places, look_at)
+        if not records:
+            reasons = some([f"{item.key} {item.reason}" for item in left_out])
+            raise DatasetError(f"{shards[0]} and its like hold no clip ({reasons or f'no {CLIP_ENDING} file'})")
+        records = _looked_at(records, places, look_at, known)
     return ShardScan(top, tuple(records), tuple(left_out), (), tuple(sizes), names, tuple(hashes)), places
 
 
@@ -157,11 +157,19 @@ def _record(shard: Path, key: str, words: Sequence[str], source: captions.Captio
     )
 
 
-def _looked_at(records: list[ClipRecord], places: Sequence[Place], look_at: int | None) -> list[ClipRecord]:
-    """The records with the facts of some clips, spread over all."""
+def _looked_at(
+    records: list[ClipRecord], places: Sequence[Place], look_at: int | None, known: RowCache
+) -> list[ClipRecord]:
+    """The records with the facts of some clips, spread over all. known: where facts of clips are kept, too"""
     number = len(records) if look_at is None else min(look_at, len(records))
     chosen = np.linspace(0, len(records) - 1, number).round().astype(int).tolist()
     reasons = []
+
+    def mark(index: int) -> str | None:
+        """None where the shard itself is not one that is known by its mark."""
+        place = places[index]
+        shard_mark = file_mark(str(place.path.resolve()), (place.path,)) or ""
+        return f"{shard_mark} {place.spans}" if known.facts(shard_mark) else None
 
     def look(index: int) -> Facts:
         try:
@@ -170,7 +178,12 @@ def _looked_at(records: list[ClipRecord], places: Sequence[Place], look_at: int 
             return {"reason": str(error)}
 
     with Workers() as workers:
-        for index, facts in zip(chosen, in_order(look, chosen, num_threads=usable_cores()), strict=True):
+        all_facts = in_order(
+            look, chosen, num_threads=usable_cores(), known=lambda index: known.facts(mark(index) or "")
+        )
+        for index, facts in zip(chosen, all_facts, strict=True):
+            if key := mark(index):
+                known.add(key, None, facts)
             if "reason" in facts:
                 reasons.append(f"{records[index].key} {facts['reason']}")
             else:
@@ -182,7 +195,7 @@ def _looked_at(records: list[ClipRecord], places: Sequence[Place], look_at: int 
 
 def _index_kind(top: Path) -> str:
     """Where the indices of the shards below a folder are kept: those by the code that reads them now."""
-    digest = hashlib.sha256(os.fsencode(top))
+    digest = hashlib.sha256(os.fsencode(top) + code_fingerprint().encode())
     for module in (captions.__file__, tar.__file__, __file__):
         digest.update(Path(module).read_bytes())
     return f"shards/{digest.hexdigest()[:32]}"

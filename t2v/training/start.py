@@ -296,13 +296,14 @@ def _load(path: Path, recipe: Recipe, say: Say) -> LoadedClips:
 
 def _telling(say: Say) -> Callable[[int, int], None]:
     """Progress of a folder that takes long to read, said now and then."""
-    said = time.monotonic()
+    began = said = time.monotonic()
 
     def tell(done: int, total: int) -> None:
         nonlocal said
-        if time.monotonic() - said > TELL_EVERY_S:
-            said = time.monotonic()
-            say(f"{done} of {total} files read")
+        now = time.monotonic()
+        if now - said > TELL_EVERY_S:
+            said = now
+            say(f"{done:,} of {total:,} files read, about {duration((now - began) / done * (total - done))} left")
 
     return tell
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -252,8 +253,11 @@ def test_an_index_is_remembered_for_as_long_as_its_shard_is_the_same(folder, tmp
     (shard,) = pack_folder(folder, tmp_path / "out", max_bytes=1 << 20).shards
     walked = []
     monkeypatch.setattr(shards, "read_members", lambda path: walked.append(path) or read_members(path))
-    first, second = (scan_shards([shard], cache=tmp_path / "cache") for _ in range(2))
-    assert first == second and len(walked) == 1
+    first = scan_shards([shard], cache=tmp_path / "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", None)  # nothing is decoded either
+        assert scan_shards([shard], cache=tmp_path / "cache") == first
+    assert len(walked) == 1
     stat = os.stat(shard)
     shard.write_bytes(shard.read_bytes().replace(b"shade 110", b"shade 999"))
     os.utime(shard, ns=(stat.st_atime_ns, stat.st_mtime_ns))

@@ -57,11 +57,10 @@ def test_the_order_is_what_it_has_always_been() -> None:
 def test_a_run_on_shards_resumes_bit_exactly(bench, shards) -> None:
     bench.train(clips=shards)
     whole = bench.weights()
-    for up_to in (1, 3):
-        bench.out.rename(bench.folder / f"kept-{up_to}")
-        bench.train(clips=shards, up_to=up_to)
-        bench.train(clips=shards)
-        assert bench.same(bench.weights(), whole)
+    bench.out.rename(bench.folder / "kept")
+    bench.train(clips=shards, up_to=3)  # one step after the last save
+    bench.train(clips=shards)
+    assert bench.same(bench.weights(), whole)
 
 
 def test_shards_by_name_and_by_folder_are_the_same_run(bench, shards) -> None:
