@@ -1,4 +1,4 @@
-"""A process that does nothing but decode: `python -m t2v.data.worker_main MAX_BYTES MAX_SECONDS`.
+"""A process that does nothing but decode: `python -m t2v.data.worker_main MAX_BYTES MAX_SECONDS MAX_WAIT`.
 
 It reads a line of JSON and the bytes that the line announces, and answers in kind, until its input ends. Files from
 strangers are unpacked here and nowhere else, so that what a decoder does to its process is done to this one. `workers`
@@ -49,9 +49,9 @@ TASKS: dict[str, Callable[[Sequence[bytes], Mapping[str, Any]], Seen]] = {
 
 def main(arguments: Sequence[str]) -> int:
     """Serve with the limits that the command line names; returns the exit status."""
-    max_bytes, max_seconds = arguments
+    max_bytes, max_seconds, max_wait = arguments
     try:
-        serve(int(max_bytes), float(max_seconds))
+        serve(int(max_bytes), max_seconds=float(max_seconds), max_wait=float(max_wait))
     except MemoryError:
         return OUT_OF_MEMORY
     except BrokenPipeError:
@@ -59,11 +59,12 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def serve(max_bytes: int, max_seconds: float) -> None:
+def serve(max_bytes: int, *, max_seconds: float, max_wait: float) -> None:
     """Answer until the input ends.
 
     max_bytes: memory that this process may take, where the system can hold it to that
-    max_seconds: of one task; the other end ends this process sooner, unless it has ended itself
+    max_seconds: of a core's work for one task, where the system counts that
+    max_wait: seconds on the clock for one task; the other end does not wait as long, unless it is gone
     """
     requests, answers = _take_over_pipes()
     _be_modest(max_bytes)
@@ -71,10 +72,12 @@ def serve(max_bytes: int, max_seconds: float) -> None:
     while line := requests.readline():
         asked = json.loads(line)
         contents = [requests.read(size) for size in asked["sizes"]]
+        _set_alarm(max_seconds)
         # The one watch that needs neither a turn of the interpreter, which a hanging decoder may never give, nor POSIX.
-        faulthandler.dump_traceback_later(max_seconds, exit=True, file=sys.stderr)
+        faulthandler.dump_traceback_later(max_wait, exit=True, file=sys.stderr)
         facts, frames = answer(asked["task"], contents, asked["settings"])
         faulthandler.cancel_dump_traceback_later()
+        _set_alarm(0)
         shape = None if frames is None else frames.shape
         _write(answers, {"facts": facts, "shape": shape}, b"" if frames is None else np.ascontiguousarray(frames).data)
 
@@ -118,6 +121,13 @@ def _be_modest(max_bytes: int) -> None:
                 resource.setrlimit(limit, (most, hard))
             except (ValueError, OSError):
                 continue  # a system that has the name and not the limit
+
+
+def _set_alarm(seconds: float) -> None:
+    """End this process by SIGPROF once it has worked so long; 0 calls that off."""
+    # By work, not by the clock: how busy the machine is with other things must not decide what is a clip.
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def _write(answers: BinaryIO, header: Mapping[str, Any], content: bytes | memoryview = b"") -> None:

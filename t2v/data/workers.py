@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ COMMAND = (sys.executable, "-P", "-m", "t2v.data.worker_main")
 MAX_SECONDS = 60.0
 MAX_BYTES = 2 << 30
 MAX_ANSWER_BYTES = 1 << 30
+PATIENCE = 5.0  # times max_seconds, on the clock: a decoder may wait for its turn, or for nothing
 START_SECONDS = 60.0
 LAST_SECONDS = 2.0
 AHEAD = 4  # results a thread may be ahead of who takes them
@@ -58,9 +60,10 @@ def pixels_task(pixels: Pixels) -> Task:
 class Workers:
     """Processes that decode; to be used in a `with`. Each is started when there is first something for it to do.
 
-    max_seconds, max_bytes: what one file may take of time, and a process of memory where the system can hold it to that
-    (Linux can); a process that passes one is ended and the next file gets another
-    command: what is started, with the two limits behind it
+    max_seconds: of a core's work that one file may take; on the clock it may take several times as long
+    max_bytes: of memory that a process may take, where the system can hold it to that, as Linux can
+    command: what is started, with its limits behind it
+    A process that passes a limit is ended, and the next file gets another.
     """
 
     def __init__(
@@ -96,7 +99,7 @@ class Workers:
         """
         process = self._take()
         try:
-            seen = process.ask(task, contents, self._max_seconds)
+            seen = process.ask(task, contents)
         except BaseException:
             with self._lock:
                 self._all.discard(process)
@@ -125,9 +128,9 @@ class _Process:
     """One process and its pipes, used by one thread at a time."""
 
     def __init__(self, command: Sequence[str], *, max_seconds: float, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        # Its own limit is for the case that this process is gone.
-        words = [*command, str(max_bytes), str(2 * max_seconds)]
+        self._max_bytes, self._max_seconds = max_bytes, max_seconds
+        # Its own limit of waiting is for the case that this process is gone.
+        words = [*command, str(max_bytes), str(max_seconds), str(2 * PATIENCE * max_seconds)]
         self._process = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
@@ -145,13 +148,13 @@ class _Process:
             self.end()
             raise T2VError(f"the process that decodes clips does not start; this shows why: {shlex.join(words)}")
 
-    def ask(self, task: Task, contents: Sequence[bytes], max_seconds: float) -> Seen:
+    def ask(self, task: Task, contents: Sequence[bytes]) -> Seen:
         """See `Workers.decode`. After a ClipError the process is of no use."""
         header = {"task": task.name, "settings": task.settings, "sizes": [len(content) for content in contents]}
-        with _Deadline(max_seconds, self._process.kill) as deadline:
+        with _Deadline(PATIENCE * self._max_seconds, self._process.kill) as deadline:
             seen = self._exchange(json.dumps(header).encode() + b"\n", contents)
         if deadline.passed:
-            raise ClipError(f"took more than {max_seconds:g} s to decode")
+            raise ClipError(f"made the decoder hang for more than {PATIENCE * self._max_seconds:g} s")
         if seen is None:
             raise ClipError(self._how_it_ended())
         return seen
@@ -203,6 +206,8 @@ class _Process:
             return "made the decoder answer nonsense"
         if status == OUT_OF_MEMORY:
             return f"takes more than {self._max_bytes >> 20:,} MB of memory to decode"
+        if status == -getattr(signal, "SIGPROF", 0):
+            return f"takes more than {self._max_seconds:g} s to decode"
         return f"made the decoder crash ({f'signal {-status}' if status < 0 else f'exit status {status}'})"
 
 

@@ -31,6 +31,7 @@ DEEDS = {
     b"crash": os.abort,
     b"leave": lambda: os._exit(3),
     b"hang": lambda: time.sleep(1000),
+    b"toil": lambda: sum(iter(int, 1)),
     b"hog": lambda: bytearray(1 << 30),
     b"surprise": lambda: {}["no such thing"],
     b"chatter": lambda: os.write(1, b"a library says hello"),
@@ -50,7 +51,8 @@ ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds 
 REASONS = {
     "crash": "made the decoder crash (signal 6)",
     "leave": "made the decoder crash (exit status 3)",
-    "hang": "took more than 1 s to decode",
+    "hang": "made the decoder hang for more than 1 s",
+    "toil": "takes more than 0.5 s to decode",
     "surprise": "cannot be decoded: KeyError: 'no such thing'",
     "chatter": "is not a GIF",
 }
@@ -63,7 +65,7 @@ def gif(shade: int = 0) -> bytes:
 @pytest.fixture
 def bewitched(monkeypatch):
     """Folders are read by the decoder that does what the content says."""
-    monkeypatch.setattr(folder, "Workers", partial(Workers, command=BEWITCHED, max_seconds=1.0))
+    monkeypatch.setattr(folder, "Workers", partial(Workers, command=BEWITCHED, max_seconds=0.5))
 
 
 def test_a_clip_comes_back_as_it_was_sent():
@@ -74,7 +76,8 @@ def test_a_clip_comes_back_as_it_was_sent():
 
 
 @pytest.mark.parametrize("deed", REASONS)
-def test_what_a_decoder_does_costs_one_line_and_the_next_file_is_read(tmp_path, bewitched, deed):
+def test_what_a_decoder_does_costs_one_line_and_the_next_file_is_read(tmp_path, bewitched, deed, monkeypatch):
+    monkeypatch.setattr(workers, "PATIENCE", 2.0 if deed == "hang" else 1000.0)
     for number in range(4):
         (tmp_path / f"{number}.gif").write_bytes(gif(number))
         (tmp_path / f"{number}.txt").write_text(f"shade {number}")
@@ -120,6 +123,7 @@ def test_a_decoder_that_answers_nonsense_and_lives_on_is_ended(monkeypatch):
 
 
 def test_accidents_are_not_kept_and_damage_is(tmp_path, bewitched, monkeypatch):
+    monkeypatch.setattr(workers, "PATIENCE", 2.0)
     (tmp_path / "good.gif").write_bytes(gif())
     (tmp_path / "hang.gif").write_bytes(b"hang")
     (tmp_path / "text.gif").write_bytes(b"no clip")
@@ -180,7 +184,7 @@ folder.scan_folder(Path(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize(("number", "max_seconds"), [(signal.SIGINT, 600), (signal.SIGKILL, 1)])
+@pytest.mark.parametrize(("number", "max_seconds"), [(signal.SIGINT, 600), (signal.SIGKILL, 0.2)])
 def test_not_even_a_hanging_decoder_outlives_who_started_it(tmp_path, number, max_seconds):
     for key in range(100):
         (tmp_path / f"{key}.gif").write_bytes(b"hang")
