@@ -68,7 +68,8 @@ class _ShardWriter:
             header = tarfile.TarInfo(member)  # without times and owners, which would differ from one start to the next
             header.size = len(content)
             self._shard.addfile(header, io.BytesIO(content))
-        self._shard.members.clear()  # which it collects for an index that nobody asks for
+        # It collects them for an index that nobody asks for.
+        self._shard.members.clear()  # type: ignore[attr-defined]
 
     def close(self) -> None:
         if self._shard is not None:
