@@ -113,8 +113,12 @@ class Workers:
         with self._lock:
             if self._closed:
                 raise ClipError("was not decoded: the work was stopped")
-            if self._idle:
-                return self._idle.pop()
+            while self._idle:
+                # One that a system short of memory has ended meanwhile is not the next file's fault.
+                if (process := self._idle.pop()).is_alive:
+                    return process
+                self._all.discard(process)
+                process.end()
         process = _Process(self._command, max_seconds=self._max_seconds, max_bytes=self._max_bytes)
         with self._lock:
             self._all.add(process)
@@ -147,6 +151,10 @@ class _Process:
         if not is_ready:
             self.end()
             raise T2VError(f"the process that decodes clips does not start; this shows why: {shlex.join(words)}")
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
 
     def ask(self, task: Task, contents: Sequence[bytes]) -> Seen:
         """See `Workers.decode`. After a ClipError the process is of no use."""

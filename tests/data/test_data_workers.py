@@ -158,6 +158,16 @@ def test_no_library_is_taken_from_where_a_person_happens_to_be(tmp_path, monkeyp
     assert len(scan_folder(tmp_path).clips) == 1
 
 
+def test_the_end_of_an_idle_decoder_is_the_fault_of_no_file():
+    with Workers() as decoders:
+        decoders.decode(SCAN, (gif(),))
+        (child,) = psutil.Process().children()
+        child.kill()
+        while child.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        assert decoders.decode(SCAN, (gif(),))[0]["num_frames"] == 2
+
+
 def test_results_come_in_order_and_few_are_made_before_they_are_wanted():
     begun = []
 
