@@ -14,6 +14,7 @@ from t2v.cli.convert import import_model
 from t2v.cli.export import export
 from t2v.cli.generate import generate
 from t2v.cli.info import info
+from t2v.cli.pack import pack
 from t2v.cli.page import app as page
 from t2v.cli.train import train
 from t2v.cli.worlds import worlds
@@ -31,6 +32,7 @@ app.command()(train)
 app.command()(generate)
 app.command("app")(page)
 app.command()(check)
+app.command()(pack)
 app.command()(worlds)
 app.command()(export)
 app.command("import")(import_model)

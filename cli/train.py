@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def train(
-    gifs: Annotated[Path, typer.Argument(help="Folder of GIFs, at any depth; captions beside them as .txt.")],
+    gifs: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of GIFs, at any depth, captions beside them as .txt; or shards: 'a/{000..099}.tar'."
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run folder (default: runs/<name of the folder>).")
     ] = None,

@@ -1,9 +1,10 @@
 """What is kept on the user's disk from one start to the next: rows of numbers, found by what they were made from.
 
-Rows of one shape lie in packs: a file of rows, one after another, and an index beside it, a line of JSON a row. A pack
-is written by one process, only ever at its end, and a row counts from the moment that its line is there; so several
-processes need no lock, and whatever a killed one had finished is found by the next. Rows are read through a memory map:
-more of them than memory holds cost no more than those in use.
+A row is a run of items of one shape, as many as it takes: the frames of a clip, or a single vector. Rows lie in packs:
+a file of items, one after another, and an index beside it, a line of JSON a row. A pack is written by one process, only
+ever at its end, and a row counts from the moment that its line is there; so several processes need no lock, and
+whatever a killed one had finished is found by the next. Rows are read through a memory map: more of them than memory
+holds cost no more than those in use.
 """
 
 import errno
@@ -29,6 +30,7 @@ MIN_FREE_BYTES = 1 << 30  # the disk is the user's: this much of it is never tak
 SYNC_S = 1.0  # a kill costs the work of about this long
 
 Facts = dict[str, Any]
+_Span = tuple[int, int]  # the first item of a row, and how many it has
 
 
 def cache_folder() -> Path:
@@ -46,10 +48,11 @@ def cache_folder() -> Path:
 
 
 class RowCache:
-    """Rows of one shape and type, each with its facts, by key; to be used in a `with`.
+    """Rows of items of one shape and type, each with its facts, by key; to be used in a `with`.
 
     root: the cache, or None to keep everything in memory
     kind: folder below it, `<what>/<settings>`, where only such rows lie: all that they depend on beside the key
+    shape: of one item, such as h w c; a row is n of them, n >= 1
     say: told once if the disk cannot take more; rows are kept in memory from then on
     """
 
@@ -68,7 +71,7 @@ class RowCache:
         self._say = say
         self._entries: dict[str, _Entry] = {}
         self._rows: dict[str, np.ndarray] = {}  # those that are on no disk, or not for certain
-        self._unsynced: list[tuple[str, int | None]] = []
+        self._unsynced: list[tuple[str, _Span | None]] = []
         self._writer: _Writer | None = None
         self._used: set[Path] = set()
 
@@ -98,7 +101,8 @@ class RowCache:
         return None if entry is None else entry.facts
 
     def add(self, key: str, row: np.ndarray | None, facts: Facts) -> None:
-        """Keep a row; None where there is nothing but facts."""
+        """Keep a row, n and the shape of an item; None where there is nothing but facts."""
+        assert row is None or (len(row) and row.shape[1:] == self._shape and row.dtype == self._dtype)
         if key in self._entries:
             return
         self._entries[key] = _Entry(facts)
@@ -115,13 +119,13 @@ class RowCache:
             self._give_up(error)
 
     def array(self, key: str) -> np.ndarray:
-        """The row of a key that has one; not to be written to."""
+        """The row of a key that has one, n and the shape of an item; not to be written to."""
         entry = self._entries[key]
         if key in self._rows:
             return self._rows[key]
-        assert entry.pack is not None and entry.pack.mapped is not None
-        row: np.ndarray = entry.pack.mapped[entry.slot]
-        return row
+        assert entry.pack is not None and entry.pack.mapped is not None and entry.span is not None
+        start, count = entry.span
+        return entry.pack.mapped[start : start + count]
 
     def _add_pack(self, index: Path) -> None:
         pack = _Pack(index)
@@ -132,24 +136,25 @@ class RowCache:
             return  # removed by another process just now, or not ours to read
         for line in lines:
             try:
-                key, slot, facts = json.loads(line)
+                key, span, facts = json.loads(line)
+                is_there = span is None or sum(span) <= pack.num_items
             except (ValueError, TypeError):
-                continue  # damaged
-            if slot is None or slot < pack.num_rows:
-                self._entries.setdefault(key, _Entry(facts, pack, slot))
+                continue  # damaged, or from before a row was a run
+            if is_there:
+                self._entries.setdefault(key, _Entry(facts, pack, span))
 
     def _sync(self) -> None:
         """Write the lines of the rows that are on the disk, and take those rows from memory."""
         if self._writer is None or not self._unsynced:
             return
         try:
-            self._writer.sync([[key, slot, self._entries[key].facts] for key, slot in self._unsynced])
+            self._writer.sync([[key, span, self._entries[key].facts] for key, span in self._unsynced])
             self._writer.pack.map(self._shape, self._dtype)
         except OSError as error:
             self._give_up(error)
             return
-        for key, slot in self._unsynced:
-            self._entries[key] = _Entry(self._entries[key].facts, self._writer.pack, slot)
+        for key, span in self._unsynced:
+            self._entries[key] = _Entry(self._entries[key].facts, self._writer.pack, span)
             self._rows.pop(key, None)
         self._unsynced.clear()
 
@@ -164,7 +169,7 @@ class RowCache:
 
 
 class _Pack:
-    """An index, and a map of the rows beside it as far as they went when it was taken."""
+    """An index, and a map of the items beside it as far as they went when it was taken."""
 
     def __init__(self, index: Path) -> None:
         self.index = index
@@ -172,14 +177,15 @@ class _Pack:
         self.mapped: np.ndarray | None = None
 
     @property
-    def num_rows(self) -> int:
+    def num_items(self) -> int:
         return 0 if self.mapped is None else len(self.mapped)
 
     def map(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        num_rows = self.rows.stat().st_size // (math.prod(shape) * dtype.itemsize)
-        if num_rows:
+        num_items = self.rows.stat().st_size // (math.prod(shape) * dtype.itemsize)
+        if num_items:
             # Read only: for a private map that may be written to, Linux wants memory for the whole of it.
-            self.mapped = np.memmap(self.rows, dtype=dtype, mode="r", shape=(num_rows, *shape))
+            # As a plain array: each part that is taken of a memmap costs a dictionary.
+            self.mapped = np.asarray(np.memmap(self.rows, dtype=dtype, mode="r", shape=(num_items, *shape)))
 
 
 @dataclass(frozen=True)
@@ -188,7 +194,7 @@ class _Entry:
 
     facts: Facts
     pack: _Pack | None = None
-    slot: int | None = None
+    span: _Span | None = None
 
 
 class _Writer:
@@ -198,18 +204,18 @@ class _Writer:
         folder.mkdir(parents=True, exist_ok=True)
         self.pack = _Pack(folder / f"{uuid.uuid4().hex}.index")
         self.synced = time.monotonic()
-        self._num_rows = 0
+        self._num_items = 0
         # The index comes first: what no index names would never be found to be trimmed.
         self._index_file: BinaryIO = self.pack.index.open("xb", buffering=0)
         self._rows_file: BinaryIO = self.pack.rows.open("xb")
 
-    def append(self, row: np.ndarray) -> int:
-        """Write a row at the end; returns its place."""
+    def append(self, row: np.ndarray) -> _Span:
+        """Write a row at the end; returns where it is."""
         if shutil.disk_usage(self.pack.rows.parent).free < MIN_FREE_BYTES + row.nbytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._rows_file.write(np.ascontiguousarray(row).data)
-        self._num_rows += 1
-        return self._num_rows - 1
+        self._num_items += len(row)
+        return self._num_items - len(row), len(row)
 
     def sync(self, lines: Sequence[Any]) -> None:
         """Wait until all rows are on the disk, then name them in the index."""

@@ -1,6 +1,7 @@
 """What was made once is found again, by whoever asks, and the disk may refuse or lose anything but the work itself."""
 
 import errno
+import mmap
 import os
 import shutil
 import sys
@@ -16,7 +17,15 @@ SHAPE = (2, 3)
 
 
 def row(number: int) -> np.ndarray:
-    return np.arange(number, number + 6, dtype=np.float32).reshape(SHAPE)
+    """Two items of an odd number and one of an even."""
+    num_items = 1 + number % 2
+    return np.arange(number, number + 6 * num_items, dtype=np.float32).reshape(num_items, *SHAPE)
+
+
+def is_mapped(array: np.ndarray) -> bool:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return isinstance(array.base, mmap.mmap)
 
 
 @pytest.fixture
@@ -72,7 +81,7 @@ def test_arrays_are_mapped_and_cannot_be_written_to(rows):
     fill(rows(), 1)
     with rows() as found:
         array = found.array("1")
-    assert isinstance(array.base, np.memmap)
+    assert is_mapped(array)
     with pytest.raises(ValueError, match="read-only"):
         array[...] = 0
 
@@ -80,7 +89,7 @@ def test_arrays_are_mapped_and_cannot_be_written_to(rows):
 def test_once_written_rows_leave_memory(rows):
     with rows() as added:
         added.add("1", row(1), {})
-    assert isinstance(added.array("1").base, np.memmap)
+    assert is_mapped(added.array("1"))
 
 
 def test_a_killed_start_leaves_what_it_had_finished(rows, monkeypatch):
@@ -101,7 +110,7 @@ def test_a_torn_index_costs_its_last_row_and_torn_rows_those_that_miss(rows, tmp
     (index,), (content,) = tmp_path.rglob("*.index"), tmp_path.rglob("*.rows")
     index.write_bytes(index.read_bytes()[:-5])
     assert holds(rows(), 1, 2)
-    content.write_bytes(content.read_bytes()[:-30])
+    content.write_bytes(content.read_bytes()[:-60])
     assert holds(rows(), 1)
 
 

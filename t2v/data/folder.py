@@ -6,12 +6,10 @@ A clip that cannot be read leaves the list with its captions and a reason, so no
 import hashlib
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -20,22 +18,20 @@ from t2v.config import DataSettings, FormatName, LimitsSettings
 from t2v.data.caption_files import read_captions
 from t2v.data.captions import MAX_TEXT_BYTES, CaptionSource, Words, choose_words, fill_template
 from t2v.data.listing import LeftOut, Listing, claims_other, list_folder, stem
+from t2v.data.marks import file_mark, read_marked
 from t2v.data.matching import Metadata
 from t2v.data.pixels import Pixels
-from t2v.data.reading import hash_of, look_at_clip, read_bytes, read_contents, scan_clip
+from t2v.data.reading import hash_of, read_bytes, read_contents
+from t2v.data.workers import Task, Workers, in_order, look_task, pixels_task, scan_task, usable_cores
 from t2v.errors import ClipError, DatasetError
 
 NAMED_AT_MOST = 5
 LONG_CAPTION = 300  # characters; English of that length has more tokens than an encoder reads by default
 
 USUAL = Pixels.of(DataSettings(), LimitsSettings())
-AHEAD = 4  # files a thread may be ahead of who takes the results
 
 Progress = Callable[[int, int], None]
 Manifest = dict[str, dict[str, Any]]
-_Contents = tuple[bytes, ...]
-_Seen = tuple[Facts, np.ndarray | None]
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -75,6 +71,11 @@ class Scan:
     def manifest(self) -> Manifest:
         """Key to content hash and captions, as JSON can hold it: all that training takes from the folder."""
         return {clip.key: _entry(clip) for clip in self.clips}
+
+    @property
+    def looked_at(self) -> tuple[ClipRecord, ...]:
+        """The clips of which more is known than their captions: of a folder all, of shards some."""
+        return tuple(clip for clip in self.clips if clip.num_frames)
 
     @property
     def fingerprint(self) -> str:
@@ -120,10 +121,10 @@ def scan_folder(
     """Read every clip of a folder, at any depth, and keep what is known of each but not its pixels.
 
     pixels: says which files are clips, and what they may cost
-    progress: called with the files done and the files in all; num_workers: threads, by default one per core
+    progress: called with the files done and the files in all; num_workers: processes, by default one per core
     Raises DatasetError where there is nothing to train on, or where a metadata file cannot be read.
     """
-    return _scan_by(scan_clip, folder, pixels, progress, num_workers)
+    return _scan_by(scan_task(pixels), folder, pixels, progress, num_workers)
 
 
 def survey_folder(
@@ -131,7 +132,7 @@ def survey_folder(
 ) -> Scan:
     """`scan_folder` by the structure of the files alone, without unpacking their frames: clips damaged inside of a
     frame, which cannot be trained on, are among its clips."""
-    return _scan_by(look_at_clip, folder, pixels, progress, num_workers)
+    return _scan_by(look_task(pixels), folder, pixels, progress, num_workers)
 
 
 def load_clips(
@@ -143,7 +144,8 @@ def load_clips(
     progress: Progress | None = None,
     num_workers: int | None = None,
 ) -> LoadedClips:
-    """`scan_folder` with the pixels that training sees; no content is decoded twice.
+    """`scan_folder` with the pixels that training sees; no content is decoded twice, and a file that did not change
+    since is not even read.
 
     cache: where pixels are kept from one start to the next and mapped from; None keeps them in memory
     say: told where the cache cannot take them
@@ -152,17 +154,20 @@ def load_clips(
     listing, metadata = _open(folder, pixels)
     found = []
     num_decoded = 0
-    with RowCache(cache, pixels.kind, shape=pixels.shape, dtype=np.uint8, say=say) as rows:
-
-        def look(sha256: str, contents: _Contents) -> tuple[Facts, np.ndarray | None]:
-            facts = rows.facts(sha256)
-            return _of_one_length(pixels, *pixels.decode(contents)) if facts is None else (facts, None)
-
-        for outcome, sha256, (facts, frames) in _outcomes(listing, metadata, pixels, look, progress, num_workers):
-            if sha256 and rows.facts(sha256) is None:
-                rows.add(sha256, frames, facts)
+    with (
+        RowCache(cache, pixels.kind, shape=pixels.item_shape, dtype=np.uint8, say=say) as rows,
+        # Hashes that could not be kept cost no more than reading, which is not worth a line.
+        RowCache(cache, _hashes_kind(folder), shape=(), dtype=np.uint8, say=lambda line: None) as hashes,
+        Workers(max_seconds=pixels.limits.max_decode_s) as workers,
+    ):
+        reader = _Reader(listing, metadata, pixels, workers, pixels_task(pixels), rows, hashes)
+        for outcome in reader.read_all(progress, num_workers):
+            if outcome.mark and outcome.sha256:
+                hashes.add(outcome.mark, None, {"sha256": outcome.sha256})
+            if outcome.facts and rows.facts(outcome.sha256) is None:
+                rows.add(outcome.sha256, outcome.frames, outcome.facts)
                 num_decoded += 1
-            found.append(outcome)
+            found.append(outcome.item)
     scan = _scan(folder, listing, metadata, found)
     return LoadedClips(scan, [rows.array(record.sha256) for record in scan.clips], num_decoded)
 
@@ -200,102 +205,110 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _of_one_length(pixels: Pixels, facts: Facts, frames: np.ndarray | None) -> _Seen:
-    """Stills repeated and windows cut to the head: what a cache of rows of one length can hold."""
-    if frames is not None and len(frames) != pixels.num_frames:
-        frames = np.resize(frames, pixels.shape) if len(frames) == 1 else frames[: pixels.num_frames]
-    return facts, frames
-
-
 def _open(folder: Path, pixels: Pixels) -> tuple[Listing, dict[str, Metadata]]:
     return read_captions(folder, list_folder(folder, formats=pixels.formats))
 
 
 def _scan_by(
-    facts_in: Callable[..., Facts],
-    folder: Path | str,
-    pixels: Pixels,
-    progress: Progress | None,
-    num_workers: int | None,
+    task: Task, folder: Path | str, pixels: Pixels, progress: Progress | None, num_workers: int | None
 ) -> Scan:
     folder = Path(folder)
     listing, metadata = _open(folder, pixels)
-
-    def look(sha256: str, contents: _Contents) -> tuple[Facts, None]:
-        try:
-            return facts_in(contents, limits=pixels.limits, sequence_fps=pixels.sequence_fps), None
-        except ClipError as error:
-            return {"reason": str(error)}, None
-
-    outcomes = _outcomes(listing, metadata, pixels, look, progress, num_workers)
-    return _scan(folder, listing, metadata, [outcome for outcome, _, _ in outcomes])
+    with Workers(max_seconds=pixels.limits.max_decode_s) as workers:
+        reader = _Reader(listing, metadata, pixels, workers, task)
+        return _scan(folder, listing, metadata, [outcome.item for outcome in reader.read_all(progress, num_workers)])
 
 
-def _outcomes(
-    listing: Listing,
-    metadata: Mapping[str, Metadata],
-    pixels: Pixels,
-    look: Callable[[str, _Contents], _Seen],
-    progress: Progress | None,
-    num_workers: int | None,
-) -> Iterator[tuple[ClipRecord | LeftOut, str, _Seen]]:
-    """What became of each clip, in the order of the keys: a record or a reason, the hash of its content ("" where it
-    cannot be read) and what was seen of that.
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a clip.
 
-    look: gives facts, with a `reason` among them where the content is no good clip, and whatever else; called by
-    several threads
+    item: a record, or the reason why there is none
+    facts, frames: what was seen of its content; None where nothing is known of it for certain
+    mark: what its content can be known by for as long as it is equal; None where nothing is to be relied on
     """
 
-    def read(key: str) -> tuple[ClipRecord | LeftOut, str, _Seen]:
+    item: ClipRecord | LeftOut
+    sha256: str = ""
+    facts: Facts | None = None
+    frames: np.ndarray | None = None
+    mark: str | None = None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the clips of a folder. rows: by hash of the content; hashes: hashes by `file_mark`."""
+
+    listing: Listing
+    metadata: Mapping[str, Metadata]
+    pixels: Pixels
+    workers: Workers
+    task: Task
+    rows: RowCache | None = None
+    hashes: RowCache | None = None
+
+    def read_all(self, progress: Progress | None, num_workers: int | None) -> Iterator[_Outcome]:
+        """What became of each clip, in the order of the keys."""
+        keys = self.listing.clips
+        outcomes = in_order(self._read, keys, num_threads=num_workers or usable_cores(), known=self._known)
+        for done, outcome in enumerate(outcomes, start=1):
+            yield outcome
+            if progress:
+                progress(done, len(keys))
+
+    def _known(self, key: str) -> _Outcome | None:
+        """What is known of a clip whose files did not change since they were read."""
+        if self.rows is None or self.hashes is None:
+            return None
+        known = self.hashes.facts(file_mark(key, self.listing.clips[key]) or "")
+        facts = self.rows.facts(known["sha256"]) if known else None
+        if known is None or facts is None:
+            return None
+        return self._outcome(key, known["sha256"], facts)
+
+    def _read(self, key: str) -> _Outcome:
+        paths, max_bytes = self.listing.clips[key], self.pixels.limits.max_bytes
         try:
-            contents = read_contents(listing.clips[key], max_bytes=pixels.limits.max_bytes)
+            contents, mark = read_marked(key, paths, lambda: read_contents(paths, max_bytes=max_bytes))
+            sha256 = hash_of(contents)
+            facts = self.rows.facts(sha256) if self.rows else None
+            if facts is not None:
+                return self._outcome(key, sha256, facts, mark=mark)
+            facts, frames = self.workers.decode(self.task, contents)
         except ClipError as error:
-            return LeftOut(key, str(error)), "", ({}, None)
-        sha256 = hash_of(contents)
-        seen = look(sha256, contents)
-        return _outcome(key, sha256, seen[0], listing, metadata, pixels), sha256, seen
+            return _Outcome(LeftOut(key, str(error)))
+        return self._outcome(key, sha256, facts, frames, mark)
 
-    for done, outcome in enumerate(_in_order(read, listing.clips, num_workers or os.cpu_count() or 1), start=1):
-        yield outcome
-        if progress:
-            progress(done, len(listing.clips))
+    def _outcome(
+        self, key: str, sha256: str, facts: Facts, frames: np.ndarray | None = None, mark: str | None = None
+    ) -> _Outcome:
+        return _Outcome(self._item(key, sha256, facts), sha256, facts, frames, mark)
+
+    def _item(self, key: str, sha256: str, facts: Facts) -> ClipRecord | LeftOut:
+        if reason := facts.get("reason") or self.pixels.refusal(facts):
+            return LeftOut(key, reason)
+        try:
+            text = _caption_text(self.listing.texts.get(stem(key)))
+        except ClipError as error:
+            return LeftOut(key, str(error))
+        words = choose_words(key, text=text, metadata=self.metadata)
+        paths = self.listing.clips[key]
+        return ClipRecord(
+            path=paths[0] if len(paths) == 1 else paths[0].parent,
+            paths=paths,
+            key=key,
+            captions=words.captions,
+            caption_source=words.source,
+            sha256=sha256,
+            weights=words.weights,
+            doubts=words.doubts,
+            **facts,
+        )
 
 
-def _in_order(work: Callable[[str], _T], keys: Iterable[str], num_workers: int) -> Iterator[_T]:
-    """Results of `work` on several threads, in the order of the keys; few are finished before they are asked for, so
-    that those of a large folder never fill the memory."""
-    waiting: deque[Future[_T]] = deque()
-    with ThreadPoolExecutor(num_workers) as pool:
-        for key in keys:
-            waiting.append(pool.submit(work, key))
-            if len(waiting) > AHEAD * num_workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _outcome(
-    key: str, sha256: str, facts: Facts, listing: Listing, metadata: Mapping[str, Metadata], pixels: Pixels
-) -> ClipRecord | LeftOut:
-    if reason := facts.get("reason") or pixels.refusal(facts):
-        return LeftOut(key, reason)
-    try:
-        text = _caption_text(listing.texts.get(stem(key)))
-    except ClipError as error:
-        return LeftOut(key, str(error))
-    words = choose_words(key, text=text, metadata=metadata)
-    paths = listing.clips[key]
-    return ClipRecord(
-        path=paths[0] if len(paths) == 1 else paths[0].parent,
-        paths=paths,
-        key=key,
-        captions=words.captions,
-        caption_source=words.source,
-        sha256=sha256,
-        weights=words.weights,
-        doubts=words.doubts,
-        **facts,
-    )
+def _hashes_kind(folder: Path) -> str:
+    """Where the hashes of a folder's files are kept."""
+    return f"files/{hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]}"
 
 
 def _caption_text(path: Path | None) -> str | None:

@@ -171,8 +171,8 @@ class CaptionTable:
             if facts is None:
                 features = encoder.encode([caption])
                 facts = {"truncated": bool(features.truncated[0])}
-                kept.add(key, features.pooled[0].numpy(), facts)
-            pooled[row] = torch.from_numpy(kept.array(key).copy())
+                kept.add(key, features.pooled[:1].numpy(), facts)
+            pooled[row] = torch.from_numpy(kept.array(key)[0].copy())
             if facts["truncated"]:
                 truncated.append(caption)
         return cls(pooled=pooled, truncated=tuple(truncated), rows={caption: row for row, caption in enumerate(unique)})

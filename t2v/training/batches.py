@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from t2v.config import WindowName
+from t2v.data.stream import StreamedClips
 from t2v.diffusion.timesteps import timestep_at
 from t2v.runtime import generator
+
+SHARDS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,24 @@ class TrainingClips:
         """Frames of a clip, none of which is read for it."""
         return self.frames.shape[1] if isinstance(self.frames, Tensor) else len(self.frames.rows[index])
 
+    @property
+    def stream(self) -> StreamedClips | None:
+        """Where the clips come from if they are decoded as they are drawn."""
+        rows = self.frames.rows if isinstance(self.frames, MappedClips) else None
+        return rows if isinstance(rows, StreamedClips) else None
+
+    def example(self, *, seed: int, drawn_before: int) -> tuple[int, int]:
+        """Which clip comes after `drawn_before` others, and the first frame of its window, -1 to draw that."""
+        if self.stream is not None:
+            index = streamed_index(self.stream.sizes, seed=seed, drawn_before=drawn_before)
+            return index, 0 if self.window == "head" else -1
+        index, start = self.windows[clip_index(len(self.windows), seed=seed, drawn_before=drawn_before)].tolist()
+        return index, start
+
+    def whole(self, index: int) -> int:
+        """The clip itself, or the one that takes its place because it cannot be decoded."""
+        return index if self.stream is None else self.stream.resolve(index)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -140,8 +161,8 @@ def draw_batch(
             num_still_places += 1
             stills += _draw_stills(clips, stills_before, at, spot, flip_prob=flip_prob, drop_prob=drop_prob)
             continue
-        window = clip_index(len(clips.windows), seed=seed, drawn_before=turn - stills_before)
-        index, start = clips.windows[window].tolist()
+        index, start = clips.example(seed=seed, drawn_before=turn - stills_before)
+        index = clips.whole(index)
         frames, draw = _frames_of(clips, index, start, at), generator("clip", *at)
         shown.append(_draw_clip(clips, index, frames, spot, draw=draw, flip_prob=flip_prob, drop_prob=drop_prob))
     still_share = num_still_places / len(places)
@@ -233,6 +254,8 @@ def _frames_of(clips: TrainingClips, index: int, start: int, at: tuple[int, int,
     """The window of a clip that is shown, f h w c. start: its first frame, -1 to draw it; at: seed, step and place"""
     if clips.num_frames is None:
         return clips.frames[index]
+    if clips.length(index) <= clips.num_frames:
+        start = 0
     if start < 0:
         # A generator of its own: what else is drawn for the place is the same for clips of any length.
         draw = generator("window", *at)
@@ -282,6 +305,39 @@ def clip_index(num_clips: int, *, seed: int, drawn_before: int) -> int:
 @lru_cache(maxsize=4)
 def _epoch_order(num_clips: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(num_clips, generator=generator("epoch", seed, epoch))
+
+
+def streamed_index(sizes: tuple[int, ...], *, seed: int, drawn_before: int) -> int:
+    """`clip_index` for clips in shards, which are come to in another order in each epoch, a few shards at once.
+
+    sizes: clips of each shard; the clips are numbered through, shard after shard
+    Of the few, each clip may come before each other: neighbours in a shard are seldom neighbours in a batch, and what
+    is read at a time lies close together.
+    """
+    epoch, place = divmod(drawn_before, sum(sizes))
+    shards, ends = _shard_order(sizes, seed, epoch)
+    group = bisect_right(ends, place)
+    first = group * SHARDS_AT_ONCE
+    start = ends[group - 1] if group else 0
+    at = int(_group_order(ends[group] - start, seed, epoch, group)[place - start])
+    for shard in shards[first : first + SHARDS_AT_ONCE]:
+        if at < sizes[shard]:
+            return sum(sizes[:shard]) + at
+        at -= sizes[shard]
+    raise AssertionError("a place lies in its group")
+
+
+@lru_cache(maxsize=4)
+def _shard_order(sizes: tuple[int, ...], seed: int, epoch: int) -> tuple[list[int], list[int]]:
+    """The shards in the order of an epoch, and how many clips come up to the end of each group of them."""
+    order = torch.randperm(len(sizes), generator=generator("shards", seed, epoch)).tolist()
+    groups = (order[first : first + SHARDS_AT_ONCE] for first in range(0, len(order), SHARDS_AT_ONCE))
+    return order, list(accumulate(sum(sizes[shard] for shard in group) for group in groups))
+
+
+@lru_cache(maxsize=4)
+def _group_order(num_clips: int, seed: int, epoch: int, group: int) -> Tensor:
+    return torch.randperm(num_clips, generator=generator("group", seed, epoch, group))
 
 
 def to_float(frames: Tensor) -> Tensor:

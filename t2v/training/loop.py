@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,14 @@ class Training:
     def steps(self) -> Iterator[Progress]:
         """Train to the end of the plan. The caller may stop between two steps, and then calls `save`."""
         self.events = self._open_events()
+        stream = self.clips.stream
+        if stream is not None:
+            stream.follow(self._coming_clips(), ahead=2 * self.plan.recipe.train.batch_size)
         try:
             yield from self._steps()
         finally:
+            if stream is not None:
+                stream.close()
             if self.events is not None:
                 self.events.close()
                 self.events = None
@@ -240,16 +246,27 @@ class Training:
             return None
         return ClipThreads(self.network, self._output, num_shares=num_shares, num_cores=num_cores)
 
+    def _places(self, micro: int) -> range:
+        """Those of the global batch that this process draws in one pass."""
+        batch_size = self.plan.recipe.train.batch_size
+        first = (micro * self.accelerator.num_processes + self.accelerator.process_index) * batch_size
+        return range(first, first + batch_size)
+
+    def _coming_clips(self) -> Iterator[int]:
+        """The clips that this process draws from the present step to the end of the plan, in order."""
+        seed, num_passes = self.plan.recipe.train.seed, self.plan.recipe.train.accumulation
+        for step in range(self.step, self.plan.num_steps):
+            for place in chain.from_iterable(map(self._places, range(num_passes))):
+                yield self.clips.example(seed=seed, drawn_before=step * self.global_batch + place)[0]
+
     def _batches(self, micro: int) -> tuple[Batch, ...]:
         """What one pass of this process sees: its clips, and its stills as clips of one frame."""
         recipe = self.plan.recipe
-        share = micro * self.accelerator.num_processes + self.accelerator.process_index
-        first = share * recipe.train.batch_size
         drawn = draw_batch(
             self.clips,
             seed=recipe.train.seed,
             step=self.step,
-            places=range(first, first + recipe.train.batch_size),
+            places=self._places(micro),
             global_batch=self.global_batch,
             num_timesteps=recipe.diffusion.num_timesteps,
             flip_prob=recipe.data.flip_prob,
@@ -314,7 +331,7 @@ class Training:
             encoder_sha256=self.plan.encoder_sha256,
             frame_ms=self.plan.frame_ms,
             step=self.step,
-            num_clips=len(self.plan.clips),
+            num_clips=sum(clip.get("num_clips", 1) for clip in self.plan.clips.values()),
             still_share=self.plan.still_share,
             words=most_frequent(captions),
             example_prompts=self.plan.prompts,

@@ -84,7 +84,9 @@ class Plan(Settings):
     stretches: tuple[Stretch, ...]
     machine: Machine
     clips_folder: str
-    clips: dict[str, Any] = Field(description="every clip by name: hash of its file, and its captions")
+    clips: dict[str, Any] = Field(
+        description="every clip or shard by name: hash of its file, captions, and of a shard the number of its clips"
+    )
     still_share: float | None = Field(
         None, description="share of a batch that stills take; None where they are shown as clips that stand still"
     )

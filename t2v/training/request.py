@@ -7,6 +7,7 @@ from pathlib import Path
 
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import recipe_from_mapping
+from t2v.data.shards import SHARD_ENDING
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ class TrainRequest:
     @property
     def run(self) -> RunFolder:
         """Where the run lies: as asked, or runs/<name of the clips' folder>."""
-        return RunFolder(self.out or Path("runs") / self.clips.resolve().name)
+        clips = self.clips.resolve()
+        folder = clips.parent if clips.suffix == SHARD_ENDING else clips
+        return RunFolder(self.out or Path("runs") / folder.name)
 
     @property
     def typed(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ from t2v.config import CAPTION_PLACEHOLDER, DataSettings, Recipe, check_key, loa
 from t2v.data.folder import (
     ClipRecord,
     LoadedClips,
+    Scan,
     count,
     describe_difference,
     load_clips,
@@ -25,6 +26,9 @@ from t2v.data.folder import (
     with_template,
 )
 from t2v.data.pixels import Pixels
+from t2v.data.shards import NUM_LOOKED_AT, find_shards, load_shards, scan_shards
+from t2v.data.stream import StreamedClips
+from t2v.data.workers import usable_cores
 from t2v.errors import RunError, SettingsError
 from t2v.model import Unet3D
 from t2v.runtime import Precision, pick_device
@@ -261,13 +265,15 @@ def _asked_recipe(request: TrainRequest, parent: Checkpoint | None, say: Say) ->
 def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: Say) -> tuple[Recipe, Cost]:
     # Each clip is decoded once, by the recipe that is chosen. Which files are clips is no matter of that.
     asked = load_recipe("small", request.typed)
-    scan = with_template(survey_folder(request.clips, Pixels.of(asked.data, asked.limits)), asked.text.template)
+    scan = with_template(_survey(request.clips, Pixels.of(asked.data, asked.limits)), asked.text.template)
     if request.budget_s is None:
         say(f"no --budget given: taking {duration(budget_s)}")
     say("timing the recipes on this machine")
-    moving = _moving(scan.clips)
+    moving = _moving(scan.looked_at)
+    # Of shards some clips are looked at and stand for all.
+    num_moving = round(len(scan.clips) * len(moving) / len(scan.looked_at))
     # Photos are larger than clips are, and say nothing about how sharp those are.
-    side = int(statistics.median(min(clip.width, clip.height) for clip in moving or scan.clips))
+    side = int(statistics.median(min(clip.width, clip.height) for clip in moving or scan.looked_at))
     texts = tuple(dict.fromkeys(caption for clip in moving or scan.clips for caption in clip.captions if caption))
     # Widths of text vectors differ little in cost; the encoder itself is not loaded for a timing.
     cond_dim = 384 if texts else None
@@ -285,8 +291,8 @@ def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: S
         say("every clip is a still: training a model of one frame")
         typed["data.num_frames"] = "1"
     choice = choose_recipe(
-        num_clips=len(moving) or len(scan.clips),
-        num_stills=len(scan.clips) - len(moving) if moving else 0,
+        num_clips=num_moving or len(scan.clips),
+        num_stills=len(scan.clips) - num_moving if moving else 0,
         side=side,
         budget_s=budget_s,
         typed=typed,
@@ -297,12 +303,26 @@ def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: S
     return choice.recipe, choice.cost
 
 
-def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
+def _survey(path: Path, pixels: Pixels) -> Scan:
+    if shards := find_shards(path):
+        return scan_shards(shards, pixels, cache=cache_folder(), look_at=NUM_LOOKED_AT)
+    return survey_folder(path, pixels)
+
+
+def _load(path: Path, recipe: Recipe, say: Say) -> LoadedClips:
     data = recipe.data
     pixels = Pixels.of(data, recipe.limits)
     # Processes of one machine share its cache: the first decodes, the others find it done.
     with PartialState().local_main_process_first():
-        loaded = load_clips(folder, pixels, cache=cache_folder(), say=say, progress=_telling(say))
+        if shards := find_shards(path):
+            if data.window == "every":
+                raise SettingsError(
+                    "data.window=every needs the length of every clip, which shards do not tell; take random"
+                )
+            num_workers = max(1, usable_cores() // PartialState().num_processes)
+            loaded = load_shards(shards, pixels, cache=cache_folder(), say=say, num_workers=num_workers)
+        else:
+            loaded = load_clips(path, pixels, cache=cache_folder(), say=say, progress=_telling(say))
     template = recipe.text.template
     if template:
         say(_about_template(template, loaded))
@@ -313,7 +333,9 @@ def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
         say(f"warning: {warning}")
     left_out = f"; {len(loaded.left_out)} left out" if loaded.left_out else ""
     known = "" if loaded.num_decoded else f", decoded before and kept in {cache_folder()}"
-    stills = sum(record.num_frames == 1 for record in loaded.records)
+    if shards:
+        known = f", from {count(len(shards), 'shard')}, each decoded when it is drawn"
+    stills = sum(record.num_frames == 1 for record in loaded.scan.looked_at)
     held = f", {stills} of a single frame," if stills else ""
     say(f"{len(loaded.records)} clips{held} as {data.num_frames} frames of {data.size}x{data.size}{left_out}{known}")
     return loaded
@@ -329,13 +351,14 @@ def _about_template(template: str, loaded: LoadedClips) -> str:
 
 def _telling(say: Say) -> Callable[[int, int], None]:
     """Progress of a folder that takes long to read, said now and then."""
-    said = time.monotonic()
+    began = said = time.monotonic()
 
     def tell(done: int, total: int) -> None:
         nonlocal said
-        if time.monotonic() - said > TELL_EVERY_S:
-            said = time.monotonic()
-            say(f"{done} of {total} files read")
+        now = time.monotonic()
+        if now - said > TELL_EVERY_S:
+            said = now
+            say(f"{done:,} of {total:,} files read, about {duration((now - began) / done * (total - done))} left")
 
     return tell
 
@@ -354,6 +377,10 @@ def _moving(records: Sequence[ClipRecord]) -> list[ClipRecord]:
 def _still_share(clips: LoadedClips, recipe: Recipe, say: Say) -> float | None:
     """The share of a batch that stills take, decided once for a run; None where they are shown as clips."""
     asked, num_frames = recipe.train.still_share, recipe.data.num_frames
+    if isinstance(clips.frames, StreamedClips):
+        if asked is not None:
+            say("note: train.still_share has no effect, as stills in shards are not known before they come up")
+        return None
     num_stills = sum(len(rows) == 1 for rows in clips.frames)
     num_videos = len(clips.frames) - num_stills
     share = share_of_stills(asked, num_videos=num_videos, num_stills=num_stills, num_frames=num_frames)

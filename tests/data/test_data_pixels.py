@@ -1,5 +1,6 @@
 """The same pixels with a cache and without, and no file decoded twice."""
 
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 
 from t2v.config import DataSettings, LimitsSettings
-from t2v.data import pixels, reading
+from t2v.data import folder, marks, pixels, reading
 from t2v.data.clip import frame_times, to_square
 from t2v.data.folder import load_clips, scan_folder, survey_folder
 from t2v.data.limits import USUAL
 from t2v.data.pixels import Pixels
 from t2v.data.reading import read_clip
 from t2v.data.video_files import encode_clip, write_clip
+from t2v.data.workers import Task, Workers
 
 SMALL = Pixels(num_frames=3, size=8, channels=3, background="white", fit="crop")
 OTHERS = [
@@ -36,27 +38,42 @@ OTHERS = [
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
     """Three clips with holes, wider than high, one of them twice; and a damaged one."""
-    folder = tmp_path / "clips"
-    folder.mkdir()
+    made = tmp_path / "clips"
+    made.mkdir()
     for number in range(3):
         frames = np.random.default_rng(number).integers(0, 256, (4, 9, 12, 4), dtype=np.uint8)
-        write_clip(folder / f"{number}.gif", frames // 64 * 64, frame_ms=100, metadata=None)
-    (folder / "again.gif").write_bytes((folder / "0.gif").read_bytes())
-    (folder / "cut.gif").write_bytes((folder / "1.gif").read_bytes()[:-40])
-    return folder
+        write_clip(made / f"{number}.gif", frames // 64 * 64, frame_ms=100, metadata=None)
+    (made / "again.gif").write_bytes((made / "0.gif").read_bytes())
+    (made / "cut.gif").write_bytes((made / "1.gif").read_bytes()[:-40])
+    return made
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The contents that were decoded."""
     seen: list[bytes] = []
-    open_clip = pixels.open_clip
+    decode = Workers.decode
 
-    def counting(contents: tuple[bytes, ...], **options: Any):
+    def counting(self: Workers, task: Task, contents: tuple[bytes, ...]):
         seen.extend(contents)
-        return open_clip(contents, **options)
+        return decode(self, task, contents)
 
-    monkeypatch.setattr(pixels, "open_clip", counting)
+    monkeypatch.setattr(Workers, "decode", counting)
+    return seen
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that were read, by a clock so fine that no change can be missed."""
+    seen: list[str] = []
+    read = folder.read_contents
+
+    def counting(paths: tuple[Path, ...], **options: Any):
+        seen.extend(path.name for path in paths)
+        return read(paths, **options)
+
+    monkeypatch.setattr(folder, "read_contents", counting)
+    monkeypatch.setattr(marks, "CLOCK_GRAIN_NS", 0)
     return seen
 
 
@@ -124,6 +141,52 @@ def test_a_renamed_file_is_known_and_a_changed_one_read_again(clips, tmp_path, d
     assert decoded == [(clips / "2.gif").read_bytes()]
     assert (loaded.frames[1] == 99).all()
     assert same(loaded, load_clips(clips, SMALL))
+
+
+def test_a_file_that_did_not_change_is_not_opened_again(clips, tmp_path, opened):
+    first = load_clips(clips, SMALL, cache=tmp_path / "cache")
+    assert sorted(opened) == sorted(path.name for path in clips.iterdir())
+    opened.clear()
+    assert same(first, load_clips(clips, SMALL, cache=tmp_path / "cache"))
+    assert opened == []
+
+
+def test_a_file_of_the_same_size_and_time_with_other_content_is_read_again(clips, tmp_path, opened):
+    load_clips(clips, SMALL, cache=tmp_path / "cache")
+    changed, stat = clips / "2.gif", os.stat(clips / "2.gif")
+    content = bytearray(changed.read_bytes())
+    content[13:16] = bytes(255 - value for value in content[13:16])  # a colour of its palette
+    changed.write_bytes(content)
+    os.utime(changed, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    opened.clear()
+    again = load_clips(clips, SMALL, cache=tmp_path / "cache")
+    assert opened == ["2.gif"]
+    assert again.records[2].sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_a_file_that_may_change_within_its_clock_s_grain_is_not_relied_on(clips, tmp_path, opened, monkeypatch):
+    monkeypatch.setattr(marks, "CLOCK_GRAIN_NS", 3600 * 10**9)
+    for _ in range(2):
+        opened.clear()
+        load_clips(clips, SMALL, cache=tmp_path / "cache")
+        assert len(opened) == 5
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(clips, tmp_path, opened, monkeypatch):
+    read = folder.read_bytes
+
+    def disturbed(path: Path) -> bytes:
+        content = read(path)
+        if path.name == "2.gif":
+            path.write_bytes(content + b" ")
+        return content
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "read_bytes", disturbed)
+        load_clips(clips, SMALL, cache=tmp_path / "cache")
+    opened.clear()
+    load_clips(clips, SMALL, cache=tmp_path / "cache")
+    assert opened == ["2.gif"]
 
 
 @pytest.mark.parametrize("other", OTHERS)

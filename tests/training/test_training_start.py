@@ -8,8 +8,7 @@ import torch
 from t2v.checkpoint import load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import load_recipe
-from t2v.data import pixels
-from t2v.data.readers.opened import Opened
+from t2v.data.workers import Task, Workers
 from t2v.errors import CheckpointError, DatasetError, RunError, SettingsError
 from t2v.runtime import Precision
 from t2v.training import start
@@ -173,16 +172,16 @@ def test_a_recipe_is_chosen_for_text_where_only_a_template_captions_the_clips(be
 
 def test_no_clip_is_decoded_twice_however_runs_are_started(bench, monkeypatch) -> None:
     seen: list[bytes] = []
-    open_clip = pixels.open_clip
+    decode = Workers.decode
 
-    def counting(contents: tuple[bytes, ...], **options: Any) -> Opened:
-        seen.extend(contents)
-        return open_clip(contents, **options)
+    def counting(self: Workers, task: Task, contents: tuple[bytes, ...]) -> Any:
+        seen.extend(contents if task.name == "pixels" else ())
+        return decode(self, task, contents)
 
     def choice(**asked: Any) -> Choice:
         return Choice(load_recipe(bench.recipe), Cost(0.1, 0.1, 2, Precision("fp32", "made up")), ())
 
-    monkeypatch.setattr(pixels, "open_clip", counting)
+    monkeypatch.setattr(Workers, "decode", counting)
     monkeypatch.setattr(start, "choose_recipe", choice)
     chosen = bench.open(recipe=None, budget_s=1.0, out=bench.folder / "chosen")
     assert len(seen) == 3
