@@ -132,8 +132,9 @@ class StreamedClips(Sequence[np.ndarray]):
             facts, frames = workers.decode(pixels_task(self._pixels), self._places[index].read())
         except ClipError as error:
             return index, str(error)
-        reason = facts.get("reason") or self._pixels.refusal(facts)
-        return index, reason if frames is None or reason else frames
+        if frames is None:
+            return index, facts["reason"]
+        return index, self._pixels.refusal(facts) or frames
 
     def _keep(self, index: int, seen: Seen) -> None:
         if isinstance(seen, str):
