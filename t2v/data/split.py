@@ -59,9 +59,9 @@ def split_loaded(clips: LoadedClips, share: float) -> Split:
     return split_clips([record.sha256 for record in clips.records], share, groups)
 
 
-def take(clips: LoadedClips, places: Sequence[int]) -> LoadedClips:
-    """Some of the clips as if no others lay in the folder. Raises DatasetError where none are taken."""
-    if not places:
+def for_training(clips: LoadedClips, split: Split) -> LoadedClips:
+    """The clips that are trained on, as if no others lay in the folder. Raises DatasetError where there are none."""
+    if not split.training:
         raise DatasetError(f"no clip of {clips.scan.folder} is left to train on: lower data.hold_out, or add clips")
-    scan = replace(clips.scan, clips=tuple(clips.records[place] for place in places))
-    return LoadedClips(scan, [clips.frames[place] for place in places], clips.num_decoded)
+    scan = replace(clips.scan, clips=tuple(clips.records[place] for place in split.training))
+    return LoadedClips(scan, [clips.frames[place] for place in split.training], clips.num_decoded)

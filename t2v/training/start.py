@@ -1,5 +1,6 @@
 """Starting a run or going on with it: what was asked now, held against what the run's folder says."""
 
+import shlex
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from t2v.checkpoint.run_folder import RunFolder, StepFolder
 from t2v.config import Recipe, check_key, load_recipe, recipe_from_mapping
 from t2v.data.folder import LoadedClips, describe_difference, load_clips, survey_folder
 from t2v.data.pixels import Pixels
+from t2v.data.split import for_training, split_loaded
 from t2v.errors import RunError, SettingsError
 from t2v.model import Unet3D
 from t2v.runtime import Precision, pick_device
@@ -273,12 +275,26 @@ def _load(folder: Path, recipe: Recipe, say: Say) -> LoadedClips:
         loaded = load_clips(folder, pixels, cache=cache_folder(), say=say, progress=_telling(say))
     for item in loaded.left_out:
         say(f"left out: {item.key} {item.reason}")
+    if loaded.left_out:
+        say(f"t2v check {shlex.quote(str(folder))} says more about the folder")
     for warning in loaded.scan.warnings:
         say(f"warning: {warning}")
+    loaded = _without_held_out(loaded, data.hold_out, say)
     left_out = f"; {len(loaded.left_out)} left out" if loaded.left_out else ""
     known = "" if loaded.num_decoded else f", decoded before and kept in {cache_folder()}"
     say(f"{len(loaded.records)} clips as {data.num_frames} frames of {data.size}x{data.size}{left_out}{known}")
     return loaded
+
+
+def _without_held_out(loaded: LoadedClips, share: float, say: Say) -> LoadedClips:
+    if not share:
+        return loaded
+    split = split_loaded(loaded, share)
+    if not split.held_out:
+        say(f"warning: none of {len(loaded.records)} clips falls among the {100 * share:g}% held out (data.hold_out)")
+    near = f", and {len(split.set_aside)} too near to them" if split.set_aside else ""
+    say(f"held out: {len(split.held_out)} of {len(loaded.records)} clips{near}")
+    return for_training(loaded, split)
 
 
 def _telling(say: Say) -> Callable[[int, int], None]:

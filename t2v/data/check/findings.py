@@ -67,16 +67,16 @@ def picture_findings(seen: Examined) -> Iterator[Finding]:
         )
         yield from about(kind, level, clips, what)
     if len(seen.records) < FEW_CLIPS:
-        number = count(len(seen.records), "clip")
-        yield Finding("few", "warning", f"only {number}: a model will repeat them, not learn from them")
+        few = count(len(seen.records), "clip")
+        yield Finding("few", "warning", f"only {few}: a model will repeat them, not learn from them")
 
 
 def split_findings(seen: Examined) -> Iterator[Finding]:
     """Findings about the clips held out."""
     share = seen.recipe.data.hold_out
     if share and not seen.split.held_out:
-        number = count(len(seen.records), "clip")
-        yield Finding("none_held_out", "warning", f"none of {number} falls among the {share:.3g} held out")
+        all_clips = count(len(seen.records), "clip")
+        yield Finding("none_held_out", "warning", f"none of {all_clips} falls among the {100 * share:g}% held out")
     if len(seen.split.training) < len(seen.records) / 2:
         left = f"{len(seen.split.training):,} of {count(len(seen.records), 'clip')}"
         yield Finding("few_to_train_on", "warning", f"only {left} are left to train on")
@@ -86,7 +86,8 @@ def _duplicates(seen: Examined) -> Iterator[Finding]:
     records, looks = seen.records, seen.looks
     files = _groups_by([record.sha256 for record in records])
     pictures = [
-        group for group in _groups_by([look.pixels_sha256 for look in looks])
+        group
+        for group in _groups_by([look.pixels_sha256 for look in looks])
         if len({records[place].sha256 for place in group}) > 1
     ]
     near = [group for group in seen.near if len({looks[place].pixels_sha256 for place in group}) > 1]
@@ -100,7 +101,8 @@ def _duplicates(seen: Examined) -> Iterator[Finding]:
     if near:
         yield _of_groups("near_duplicates", "note", f"{_in(near)} hard to tell from another", near, records)
     contradicting = [
-        group for group in _groups_by([look.pixels_sha256 for look in looks])
+        group
+        for group in _groups_by([look.pixels_sha256 for look in looks])
         if len({records[place].captions for place in group}) > 1
     ]
     if contradicting:

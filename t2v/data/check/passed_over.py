@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 from t2v.data.captions import METADATA_NAMES
@@ -14,12 +14,12 @@ MAX_LOOKED_INTO = 10_000  # files of which the first bytes are read
 SHOWN = 5
 
 
-def passed_over_findings(folder: Path, known: Iterable[str]) -> Iterator[Finding]:
+def passed_over_findings(folder: Path, known: Set[str]) -> Iterator[Finding]:
     """Findings about files that no clip is read from.
 
     known: keys of the files that are clips or were left out with a reason
     """
-    others = _others(folder, set(known))
+    others = _others(folder, known)
     hidden = tuple(key for key in others[:MAX_LOOKED_INTO] if _begins_like_a_gif(folder / key))
     if hidden:
         number = f"{count(len(hidden), 'file')} {'is a GIF' if len(hidden) == 1 else 'are GIFs'}"
@@ -28,10 +28,12 @@ def passed_over_findings(folder: Path, known: Iterable[str]) -> Iterator[Finding
     if endings:
         shown = ", ".join(f"{ending} ({number})" for ending, number in endings.most_common(SHOWN))
         more = f" and {len(endings) - SHOWN} other endings" if len(endings) > SHOWN else ""
-        yield Finding("passed_over", "note", f"{count(endings.total(), 'file')} of other kinds passed over: {shown}{more}")
+        yield Finding(
+            "passed_over", "note", f"{count(endings.total(), 'file')} of other kinds passed over: {shown}{more}"
+        )
 
 
-def _others(folder: Path, known: set[str]) -> list[str]:
+def _others(folder: Path, known: Set[str]) -> list[str]:
     """Keys of the files that are neither clips nor texts, in order; linked ones and hidden ones are none."""
     found = []
     for where, folder_names, file_names in os.walk(folder):

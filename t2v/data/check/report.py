@@ -41,14 +41,14 @@ class Row:
     findings: tuple[str, ...]
 
     @property
-    def rate(self) -> float:
-        """Pictures a second, as training sees them."""
-        return 1000 / picture_ms(self.record, self.look)
+    def rate(self) -> float | None:
+        """Pictures a second, as training sees them; None for a still."""
+        return 1000 / picture_ms(self.record, self.look) if self.record.num_frames > 1 else None
 
     def as_dict(self) -> dict[str, Any]:
         """All but the pixels, as JSON can hold it."""
         told = {**asdict(self.record), "path": str(self.record.path)}
-        seen = {**asdict(self.look), "pictures_a_second": round(self.rate, 3)}
+        seen = {**asdict(self.look), "pictures_a_second": None if self.rate is None else round(self.rate, 3)}
         return {**told, "seen": seen, "split": self.side, "done": list(self.done), "findings": list(self.findings)}
 
 
@@ -145,16 +145,18 @@ def check_folder(
 ) -> Report:
     """Read a folder as training with this recipe would, measure every clip, and report; nothing there is changed.
 
-    cache, say, progress: as `load_clips` takes them
+    cache, say: as `load_clips` takes them; progress: told of the files read, then of the clips measured
     Raises DatasetError where there is nothing to train on or a metadata file cannot be read, SettingsError for a
     background that is no colour.
     """
     clips = load_clips(folder, pixels_of(recipe), cache=cache, say=say, progress=progress)
     looks, signatures = [], []
     # One clip after the other: what is kept of each is small, however large it is.
-    for frames in clips.frames:
+    for done, frames in enumerate(clips.frames, start=1):
         looks.append(look_at(frames))
         signatures.append(signature(frames))
+        if progress:
+            progress(done, len(clips.frames))
     near = near_groups(signatures)
     split = split_clips([record.sha256 for record in clips.records], recipe.data.hold_out, near)
     seen = Examined(clips.records, looks, near, split, recipe)
@@ -176,15 +178,15 @@ def format_of(record: ClipRecord) -> str:
     return record.path.suffix.lstrip(".").upper()
 
 
-def spread_over(places: Sequence[int], most: int) -> list[int]:
+def spread_over(rows: Sequence[Row], most: int) -> list[Row]:
     """At most so many of them, evenly spread."""
-    if len(places) <= most:
-        return list(places)
-    return [places[index] for index in np.linspace(0, len(places) - 1, most).round().astype(int)]
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[index] for index in np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
 def _findings(scan: Scan, seen: Examined) -> tuple[Finding, ...]:
-    known = (item.key for item in (*scan.clips, *scan.left_out))
+    known = {item.key for item in scan.clips} | {item.key for item in scan.left_out}
     found = [
         *(Finding("lost_captions", "warning", warning) for warning in scan.warnings),
         *passed_over_findings(scan.folder, known),

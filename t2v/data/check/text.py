@@ -11,11 +11,24 @@ SIZES_SHOWN = 3
 WORDS_SHOWN = 12
 
 
-def lines_of(report: Report, pattern: str | None = None) -> Iterator[str]:
+def lines_of(report: Report, pattern: str | None = None) -> list[str]:
     """Totals, what was found, and the verdict last; before it, clip by clip, those that `pattern` means.
 
     Raises DatasetError where it means none.
     """
+    return [printable(line) for line in _lines(report, pattern)]
+
+
+def printable(text: str) -> str:
+    """Text of strangers with whatever would steer a terminal or turn the writing around spelled out."""
+    joiner = "\u200d"  # holds an emoji of several people together
+    return "".join(
+        letter if letter.isprintable() or letter == joiner else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def _lines(report: Report, pattern: str | None) -> Iterator[str]:
     yield f"{report.scan.folder}: {summary(report)}"
     for name, told in totals(report):
         yield _line(name, told)
@@ -40,12 +53,14 @@ def totals(report: Report) -> Iterator[tuple[str, str]]:
     """What is known of all clips together, as names and values."""
     clips, data, split = report.scan.clips, report.recipe.data, report.seen.split
     kind = {1: "grey", 3: "colour", 4: "colour with transparency"}[data.channels]
-    background = "" if data.channels == 4 else f" on {data.background}"
-    yield "seen as", f"{count(data.num_frames, 'picture')} of {data.size} x {data.size} in {kind}, {data.fit}{background}"
+    background = "" if data.channels == 4 else f", on {data.background} where transparent"
+    pictures = f"{count(data.num_frames, 'picture')} of {data.size} x {data.size} in {kind}"
+    yield "seen as", f"{pictures}, made square by data.fit={data.fit}{background}"
     yield "formats", _counted(Counter(map(format_of, clips)))
     yield "frames", spread([clip.num_frames for clip in clips])
     yield "seconds", spread([clip.duration_ms / 1000 for clip in clips])
-    yield "rate", f"{spread([row.rate for row in report.rows()])} pictures a second, as seen"
+    if rates := [row.rate for row in report.rows() if row.rate is not None]:
+        yield "rate", f"{spread(rates)} pictures a second as seen"
     yield "pixels", _counted(Counter(f"{clip.width} x {clip.height}" for clip in clips))
     yield "captions", _captions(clips)
     if report.words:
@@ -53,17 +68,25 @@ def totals(report: Report) -> Iterator[tuple[str, str]]:
     if data.hold_out:
         training, out, aside = map(len, (split.training, split.held_out, split.set_aside))
         near = f", {aside} set aside as too near to them" if aside else ""
-        yield "held out", f"{count(out, 'clip')} ({data.hold_out:.3g} of all){near}; {training} to train on"
+        yield "held out", f"{count(out, 'clip')} ({100 * data.hold_out:g}% of all){near}; {training} to train on"
+
+
+def facts_line(row: Row) -> str:
+    """What is seen of one clip, in a few words."""
+    clip = row.record
+    frames = count(clip.num_frames, "frame")
+    seen = "" if row.rate is None else f" in {clip.duration_ms / 1000:.3g} s"
+    return f"{clip.width} x {clip.height}, {frames}{seen}"
 
 
 def clip_lines(row: Row) -> Iterator[str]:
     """One clip."""
     clip, look = row.record, row.look
     yield clip.key
-    rate = 1000 * clip.num_frames / clip.duration_ms
-    frames = f"{count(clip.num_frames, 'frame')} in {clip.duration_ms / 1000:.3g} s ({rate:.3g} a second)"
-    yield _line("file", f"{format_of(clip)}, {clip.width} x {clip.height}, {frames}")
-    yield _line("seen", f"{count(look.num_pictures, 'picture')}, {row.rate:.3g} a second, {look.num_changes} changes")
+    yield _line("file", f"{format_of(clip)}, {facts_line(row)}")
+    if row.rate is not None:
+        seen = f"{count(look.num_pictures, 'picture')}, {row.rate:.3g} a second"
+        yield _line("seen", f"{seen}; {look.num_changes} of them differ from the one before")
     if row.done:
         yield _line("done", "; ".join(row.done))
     yield _line("motion", f"{look.motion:.3g} of 255 from picture to picture; brightness {look.brightness:.3g}")
@@ -77,8 +100,8 @@ def clip_lines(row: Row) -> Iterator[str]:
 
 def spread(values: Sequence[float]) -> str:
     """From the least to the most, and the middle."""
-    low, middle, high = min(values), median(values), max(values)
-    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}, half have {middle:.4g} or less"
+    low, middle, high = (f"{value:.3g}" for value in (min(values), median(values), max(values)))
+    return low if low == high else f"{low} to {high}, half have {middle} or less"
 
 
 def _line(name: str, told: str) -> str:
@@ -86,7 +109,9 @@ def _line(name: str, told: str) -> str:
 
 
 def _named(groups: Sequence[Sequence[str]]) -> str:
-    return some([" = ".join(group[:4]) + (f" and {len(group) - 4:,} more" if len(group) > 4 else "") for group in groups])
+    return some(
+        [" = ".join(group[:4]) + (f" and {len(group) - 4:,} more" if len(group) > 4 else "") for group in groups]
+    )
 
 
 def _counted(counted: Counter[str], shown: int = SIZES_SHOWN) -> str:

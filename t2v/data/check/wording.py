@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from t2v.config import Recipe
 from t2v.data.captions import EMPTY_WORDS, mentions_side
 from t2v.data.check.findings import Examined, Finding, about
 from t2v.data.folder import ClipRecord, count
@@ -26,7 +25,9 @@ def caption_findings(seen: Examined) -> Iterator[Finding]:
     silent = tuple(record.key for record in records if not record.captions)
     if len(silent) == len(records):
         yield Finding(
-            "no_captions", "warning", "no clip has a caption: the model will be unconditional, and prompts will do nothing"
+            "no_captions",
+            "warning",
+            "no clip has a caption: the model will be unconditional, and prompts will do nothing",
         )
         return
     yield from about("without_caption", "warning", silent, "without a caption among clips that have one")
@@ -35,7 +36,10 @@ def caption_findings(seen: Examined) -> Iterator[Finding]:
     most = recipe.text.max_tokens - 2  # the encoder adds a token at each end, and words are one token or more
     long = _having(records, lambda caption: len(words_of(caption)) > most)
     yield from about(
-        "long_caption", "warning", long, f"with a caption of more than {most} words: its end is not read (text.max_tokens)"
+        "long_caption",
+        "warning",
+        long,
+        f"with a caption of more than {most} words: its end is not read (text.max_tokens)",
     )
     sided = _having(records, mentions_side) if recipe.data.flip_prob else ()
     yield from about("never_mirrored", "note", sided, "never mirrored: a caption says left, right or clockwise")
