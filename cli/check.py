@@ -123,8 +123,6 @@ def _check_clips(
     for path, ending in ((sheet, ".png"), (html, ".html")):
         if path is not None:
             _check_place(path, ending, gifs, force=force)
-    if recipe is None:
-        say(f"as the recipe {TAKEN_RECIPE} sees clips; t2v train chooses one itself unless it is told --recipe too")
     with progress_bar(unit="files") as bar:
         task = bar.add_task("reading", total=None, note="")
         report = check_folder(
@@ -134,6 +132,8 @@ def _check_clips(
             say=say,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    if recipe is None:
+        say(f"as the recipe {TAKEN_RECIPE} sees clips; t2v train chooses one itself unless it is told --recipe too")
     if as_json:
         _answer_json({"recipe": recipe or TAKEN_RECIPE, **report.as_dict()})
     else:

@@ -91,7 +91,6 @@ def _duplicates(seen: Examined) -> Iterator[Finding]:
         if len({records[place].sha256 for place in group}) > 1
     ]
     near = [group for group in seen.near if len({looks[place].pixels_sha256 for place in group}) > 1]
-    doubles = sum(len(group) - 1 for group in files)
     if files:
         doubles = count(sum(len(group) - 1 for group in files), "clip")
         yield _of_groups("same_file", "warning", f"{doubles} the same as another, byte for byte", files, records)
@@ -144,7 +143,7 @@ _PICTURES: tuple[tuple[str, Level, str, _Holds], ...] = (
         "of which all pictures seen are the same: they do not move",
         lambda clip, look, recipe: clip.num_frames > 1 and look.num_changes == 0 and not look.is_flat,
     ),
-    ("flashing", "warning", "that flash", lambda clip, look, recipe: look.num_flashes >= FLASHES),
+    ("flashing", "note", "that flash", lambda clip, look, recipe: look.num_flashes >= FLASHES),
     ("still", "note", "with a single frame: stills do not move", lambda clip, look, recipe: clip.num_frames == 1),
     (
         "blank_pictures",

@@ -37,7 +37,7 @@ def _treatment(clip: ClipRecord, look: Look, data: DataSettings) -> Iterator[str
     sides = "top and bottom" if clip.height > clip.width else "left and right"
     if hidden := hidden_share(clip, data):
         yield f"{hidden:.0%} cut off at {sides}"
-    elif clip.width != clip.height:
+    elif data.fit == "pad" and clip.width != clip.height:
         # Padding lies along the shorter side.
         sides = "left and right" if clip.height > clip.width else "top and bottom"
         yield f"padded with {'transparency' if data.channels == 4 else data.background} at {sides}"
