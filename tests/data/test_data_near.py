@@ -9,6 +9,8 @@ from PIL import Image
 from t2v.data import near
 from t2v.data.near import NEAR, near_groups, signature
 
+TILES = [[[0, 1], [1, 0]], [[1, 0], [0, 1]], [[0, 0], [1, 1]], [[1, 1], [0, 0]], [[0, 1], [0, 1]], [[1, 0], [1, 0]]]
+
 
 def scene(seed: int, *, size: int = 48, num_frames: int = 6) -> np.ndarray:
     """A square that moves over soft stains, uint8 f h w 3: another one for each seed."""
@@ -93,6 +95,9 @@ def test_the_search_finds_what_comparing_every_pair_finds(monkeypatch, block):
     clips = [scene(seed, size=32) for seed in range(25)]
     clips += [np.clip(clips[n].astype(int) + rng.integers(-40, 40), 0, 255).astype(np.uint8) for n in range(25)]
     clips += [np.full((2, 16, 16, 3), shade, np.uint8) for shade in (0, 1, 9, 128, 255)]
+    # Patterns so fine that coarser signatures of them are all alike.
+    fine = [np.kron(np.ones((8, 8)), np.array(tile))[..., None].repeat(3, -1) for tile in TILES]
+    clips += [np.stack([np.where(pattern, 90, 160).astype(np.uint8) + step] * 2) for step in (0, 4) for pattern in fine]
     signatures = np.stack([signature(clips[place]) for place in rng.permutation(len(clips))])
     flat = signatures.reshape(len(signatures), -1).astype(float)
     variance = flat.reshape(len(flat), -1, 3).var(axis=1).mean(axis=-1)
