@@ -143,7 +143,7 @@ _PICTURES: tuple[tuple[str, Level, str, _Holds], ...] = (
         "of which all pictures seen are the same: they do not move",
         lambda clip, look, recipe: clip.num_frames > 1 and look.num_changes == 0 and not look.is_flat,
     ),
-    ("flashing", "note", "that flash", lambda clip, look, recipe: look.num_flashes >= FLASHES),
+    ("flashing", "note", "flashing light and dark", lambda clip, look, recipe: look.num_flashes >= FLASHES),
     ("still", "note", "with a single frame: stills do not move", lambda clip, look, recipe: clip.num_frames == 1),
     (
         "blank_pictures",
