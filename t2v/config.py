@@ -98,6 +98,9 @@ class DataSettings(Settings):
     flip_prob: float = Field(
         0.5, ge=0, le=1, description="chance to mirror a clip; never where its caption says left or right"
     )
+    hold_out: float = Field(
+        0.0, ge=0, lt=1, description="share of clips that training never sees, chosen by their content, to judge it by"
+    )
 
     @field_validator("formats", mode="before")
     @classmethod

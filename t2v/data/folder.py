@@ -26,7 +26,6 @@ from t2v.data.workers import Task, Workers, in_order, look_task, pixels_task, sc
 from t2v.errors import ClipError, DatasetError
 
 NAMED_AT_MOST = 5
-LONG_CAPTION = 300  # characters; English of that length has more tokens than an encoder reads by default
 
 USUAL = Pixels.of(DataSettings(), LimitsSettings())
 
@@ -86,11 +85,6 @@ class Scan:
     def is_captioned(self) -> bool:
         """Whether any clip has a caption; without one the model is unconditional."""
         return any(clip.captions for clip in self.clips)
-
-    @property
-    def num_long(self) -> int:
-        """Clips with a caption that is likely to be cut; how many tokens it has, only its encoder knows."""
-        return sum(any(len(caption) > LONG_CAPTION for caption in clip.captions) for clip in self.clips)
 
 
 @dataclass(frozen=True)

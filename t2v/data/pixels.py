@@ -49,7 +49,7 @@ class Pixels:
     @classmethod
     def of(cls, data: DataSettings, limits: LimitsSettings) -> Self:
         """The pixels that a recipe asks for."""
-        asked = data.model_dump(exclude={"flip_prob"}) | {
+        asked = data.model_dump(exclude={"flip_prob", "hold_out"}) | {
             "window": data.window or cls.window,
             "short": data.short or cls.short,
         }

@@ -1,5 +1,6 @@
 """Starting a run or going on with it: what was asked now, held against what the run's folder says."""
 
+import shlex
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from t2v.data.folder import (
 )
 from t2v.data.pixels import Pixels
 from t2v.data.shards import NUM_LOOKED_AT, find_shards, load_shards, scan_shards
+from t2v.data.split import for_training, split_loaded
 from t2v.data.stream import StreamedClips
 from t2v.data.workers import usable_cores
 from t2v.errors import RunError, SettingsError
@@ -319,6 +321,8 @@ def _load(path: Path, recipe: Recipe, say: Say) -> LoadedClips:
                 raise SettingsError(
                     "data.window=every needs the length of every clip, which shards do not tell; take random"
                 )
+            if data.hold_out:
+                raise SettingsError("data.hold_out goes by the content of clips, which shards are not searched for")
             num_workers = max(1, usable_cores() // PartialState().num_processes)
             loaded = load_shards(shards, pixels, cache=cache_folder(), say=say, num_workers=num_workers)
         else:
@@ -329,8 +333,11 @@ def _load(path: Path, recipe: Recipe, say: Say) -> LoadedClips:
     loaded = replace(loaded, scan=with_template(loaded.scan, template))
     for item in loaded.left_out:
         say(f"left out: {item.key} {item.reason}")
+    if loaded.left_out:
+        say(f"t2v check {shlex.quote(str(path))} says more about the folder")
     for warning in loaded.scan.warnings:
         say(f"warning: {warning}")
+    loaded = _without_held_out(loaded, data.hold_out, say)
     left_out = f"; {len(loaded.left_out)} left out" if loaded.left_out else ""
     known = "" if loaded.num_decoded else f", decoded before and kept in {cache_folder()}"
     if shards:
@@ -347,6 +354,17 @@ def _about_template(template: str, loaded: LoadedClips) -> str:
     num_unheard = sum(bool(record.captions) for record in loaded.records)
     own = f"; the {num_unheard} with captions of their own lose them" if num_unheard else ""
     return f"every clip is captioned {template!r}{own}"
+
+
+def _without_held_out(loaded: LoadedClips, share: float, say: Say) -> LoadedClips:
+    if not share:
+        return loaded
+    split = split_loaded(loaded, share)
+    if not split.held_out:
+        say(f"warning: none of {len(loaded.records)} clips falls among the {100 * share:g}% held out (data.hold_out)")
+    near = f", and {len(split.set_aside)} too near to them" if split.set_aside else ""
+    say(f"held out: {len(split.held_out)} of {len(loaded.records)} clips{near}")
+    return for_training(loaded, split)
 
 
 def _telling(say: Say) -> Callable[[int, int], None]:

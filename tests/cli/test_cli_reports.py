@@ -1,11 +1,14 @@
 """`t2v info`, `check`, `worlds`, `import` and `export`: what was asked for on stdout, as text or JSON."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from t2v.checkpoint import load_checkpoint
@@ -81,10 +84,13 @@ def test_check_of_good_clips_is_a_report(t2v):
     status, out, err = t2v("check", "clips")
     assert status == 0
     assert out.startswith("clips: 2 clips, 0 files left out\n")
-    assert out.splitlines()[-1] == "verdict: ok, every clip is read"
-    status, out, err = t2v("check", "clips", "--json")
+    assert "only 2 clips: a model will repeat them" in out
+    assert out.splitlines()[-1] == "verdict: ok, every clip is read; 1 warning"
+    assert err == "as the recipe small sees clips; t2v train chooses one itself unless it is told --recipe too\n"
+    status, out, err = t2v("check", "clips", "--json", "--recipe", "tiny")
     assert (status, err) == (0, "")
-    assert (json.loads(out)["ok"], len(json.loads(out)["clips"])) == (True, 2)
+    told = json.loads(out)
+    assert (told["ok"], told["recipe"], told["settings"]["data"]["size"], len(told["clips"])) == (True, "tiny", 32, 2)
 
 
 def test_check_names_what_is_left_out_and_ends_with_status_1(t2v):
@@ -108,11 +114,65 @@ def test_check_of_nothing_is_one_line(refused):
         ((), "neither was given. Try t2v check ./gifs, or t2v check --machine"),
         (("clips", "--machine"), "both were given"),
         (("clips", "--device", "cpu"), "--device says what --machine measures"),
+        (("--machine", "--sheet", "x.png", "--recipe", "tiny"), "--recipe and --sheet can be had for clips"),
+        (("clips", "--force"), "--force goes with --sheet or --html"),
+        (("clips", "--json", "--clips", "a"), "--json has every clip"),
+        (("clips", "--hold-out", "5%", "--set", "data.hold_out=0.1"), "give one of them"),
+        (("clips", "--sheet", "x.jpg"), "x.jpg must end in .png"),
     ],
 )
 def test_check_takes_a_folder_or_the_machine(t2v, arguments, said):
     status, out, err = t2v("check", *arguments)
     assert (status, out) == (2, "") and said in " ".join(err.split())
+
+
+def test_check_sees_clips_with_the_settings_that_are_typed(t2v, refused):
+    for number in range(4):
+        put_gif(Path(f"clips/red circle {number}.gif"), seed=number)
+    asked = ("--recipe", "tiny", "--set", "data.size=16", "--set", "data.num_frames=2")
+    out = t2v("check", "clips", *asked, "--clips", "circle 2").out
+    assert "  seen as   2 pictures of 16 x 16 in colour" in out
+    assert "  done      2 of 3 frames taken" in out and "circle 1.gif\n" not in out
+    told = json.loads(t2v("check", "clips", *asked, "--json", "--hold-out", "50%").out)
+    assert told["settings"]["data"]["hold_out"] == 0.5 and told["split"]["held out"]
+    same = json.loads(t2v("check", "clips", *asked, "--json", "--set", "data.hold_out=0.5").out)
+    assert told == same
+    assert "--hold-out takes a share such as 5% or 0.05, not 'half'" in refused("check", "clips", "--hold-out", "half")
+    assert "not '100%'" in refused("check", "clips", "--hold-out", "100%")
+    assert "did you mean 'data.size'" in refused("check", "clips", "--set", "size=3")
+
+
+def test_check_writes_a_sheet_and_a_page_and_never_over_a_file(t2v, refused):
+    for number in range(2):
+        put_gif(Path(f"clips/red circle {number}.gif"), seed=number)
+    Path("page.html").write_text("precious")
+    Path("page.html").chmod(0o600)
+    before = {path: path.read_bytes() for path in Path("clips").rglob("*")}
+    assert "page.html is there already; add --force" in refused("check", "clips", "--html", "page.html")
+    for inside in ("clips/x.png", "clips/../clips/x.png"):
+        assert "lies among the clips" in refused("check", "clips", "--sheet", inside)
+    assert "nowhere is no folder to write into" in refused("check", "clips", "--sheet", "nowhere/x.png")
+    assert Path("page.html").read_text() == "precious"
+    status, out, err = t2v("check", "clips", "--sheet", "sheet.png", "--html", "page.html", "--force")
+    assert status == 0 and out.splitlines()[-1].startswith("verdict: ")
+    assert err.splitlines()[1:] == ["wrote sheet.png", "wrote page.html"]
+    with Image.open("sheet.png") as picture:
+        assert picture.format == "PNG"
+    assert "red circle 1.gif" in Path("page.html").read_text(encoding="utf-8")
+    assert {path: path.read_bytes() for path in Path("clips").rglob("*")} == before
+    assert sorted(path.name for path in Path().iterdir()) == ["clips", "page.html", "sheet.png"]
+
+
+def test_check_of_clips_needs_no_torch(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    put_gif(Path("clips/a.gif"))
+    code = (
+        "import sys; sys.argv = ['t2v', 'check', 'clips', '--sheet', 'x.png', '--html', 'x.html', '--hold-out', '5%']\n"
+        "from t2v.cli.main import main\n"
+        "try: main()\n"
+        "finally: assert not {'torch', 'imageio', 'av', 'gradio', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_check_of_the_machine_is_a_table_or_json(t2v, monkeypatch):

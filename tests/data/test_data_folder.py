@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from t2v.data.check import check_folder
+from t2v.config import Recipe
+from t2v.data.check.report import check_folder
 from t2v.data.folder import describe_difference, load_clips, scan_folder, survey_folder
 from t2v.data.pixels import Pixels
 from t2v.data.video_files import write_clip
@@ -88,7 +89,7 @@ def test_a_folder_of_every_format_is_one_list_of_clips(tmp_path, good_files):
     others = {record.key: record.format for record in loaded.records[1:]}
     assert others == {key: key.rpartition(".")[2] for key in others}
     assert all(record.paths == (record.path,) for record in loaded.records[1:])
-    report = check_folder(tmp_path)
+    report = check_folder(tmp_path, Recipe())
     assert report.is_ok and json.dumps(report.as_dict())
 
 
@@ -256,37 +257,3 @@ def test_what_changed_is_named(tmp_path):
 def test_many_changes_are_counted_not_listed():
     new = {f"{number}.gif": {"sha256": "", "captions": []} for number in range(8)}
     assert describe_difference({}, new) == ("8 clips added: 0.gif, 1.gif, 2.gif, 3.gif, 4.gif and 3 more",)
-
-
-def test_the_report_says_what_is_wrong_and_is_json(mixed):
-    report = check_folder(mixed)
-    text = "\n".join(report.lines())
-    assert "3 clips, 3 files left out" in text
-    assert "left out  cut.gif breaks off in frame 2" in text
-    assert "1 clip with a single frame" in text
-    assert not report.is_ok
-    told = json.loads(json.dumps(report.as_dict()))
-    assert [clip["key"] for clip in told["clips"]] == ["good.gif", "still.GIF", "tiny.gif"]
-    assert told["left_out"][1] == {"key": "empty.gif", "reason": "is empty"}
-    assert told["ok"] is False
-
-
-def test_a_clean_folder_is_ok_and_its_captions_are_counted(tmp_path):
-    for number in range(9):
-        add_clip(tmp_path, f"{number}.gif", shade=number, caption="going left\ngoing home" if number else None)
-    report = check_folder(tmp_path)
-    assert report.is_ok
-    assert "  captions  16 for 8 of 9 clips, 8 from text file" in report.lines()
-    assert report.warnings == (
-        "1 clip without a caption among clips that have one: 0.gif",
-        "8 clips never mirrored: a caption says left, right or clockwise",
-    )
-
-
-def test_a_caption_that_is_likely_to_be_cut_is_told(tmp_path):
-    for number in range(9):
-        add_clip(tmp_path, f"{number}.gif", shade=number, caption="a long walk " * (26 if number == 3 else 2))
-    told = (
-        "1 clip with a caption of more than 300 characters, of which an encoder reads the beginning (text.max_tokens)"
-    )
-    assert check_folder(tmp_path).warnings == (told,)

@@ -1,5 +1,6 @@
 """Starting runs, and refusing to: fresh ones, ones from other weights, and folders that are something else."""
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from t2v.checkpoint import load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import load_recipe
+from t2v.data.split import is_held_out
 from t2v.data.workers import Task, Workers
 from t2v.errors import CheckpointError, DatasetError, RunError, SettingsError
 from t2v.runtime import Precision
@@ -168,6 +170,30 @@ def test_a_recipe_is_chosen_for_text_where_only_a_template_captions_the_clips(be
     # A setting that the recipe chosen allows, but not every other.
     bench.open(recipe=None, budget_s=1.0, template="fireworks", overrides={"diffusion.zero_terminal_snr": "true"})
     assert len(widths) == 1 and widths[0] is not None
+
+
+def test_clips_held_out_are_not_trained_on_however_often_a_run_goes_on(bench) -> None:
+    for number in range(3, 12):
+        bench.write_gif(bench.clips / f"{number:02}.gif", number)
+    overrides = {"data.hold_out": "0.3"}
+    ready = bench.train(overrides=overrides, up_to=2)
+    plan = ready.training.plan
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in bench.clips.iterdir()}
+    training = {name for name, sha256 in hashes.items() if not is_held_out(sha256, 0.3)}
+    assert plan.clips.keys() == training and 0 < len(training) < 12
+    assert plan.recipe.data.hold_out == 0.3
+    assert f"held out: {12 - len(training)} of 12 clips" in bench.said
+    resumed = bench.train(overrides=overrides)
+    assert resumed.is_finished and resumed.training.plan.clips.keys() == training
+    with pytest.raises(RunError, match=r"data.hold_out is 0.3 in the run and 0.0 now"):
+        bench.open()
+
+
+def test_a_share_that_holds_out_nothing_is_said_and_one_that_holds_out_all_is_refused(bench) -> None:
+    bench.open(overrides={"data.hold_out": "0.0001"})
+    assert "warning: none of 3 clips falls among the 0.01% held out (data.hold_out)" in bench.said
+    with pytest.raises(DatasetError, match=r"no clip of .* is left to train on: lower data.hold_out"):
+        bench.open(overrides={"data.hold_out": "0.9999"}, out=bench.folder / "other")
 
 
 def test_no_clip_is_decoded_twice_however_runs_are_started(bench, monkeypatch) -> None:
