@@ -185,7 +185,7 @@ def _looked_at(
 
     def look(index: int) -> Facts:
         try:
-            return workers.decode(look_task(pixels), places[index].read())[0]
+            return workers.decode(look_task(pixels), places[index].read(pixels.limits))[0]
         except ClipError as error:
             return {"reason": str(error)}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from t2v.data.limits import Limits
 from t2v.data.pixels import Pixels
 from t2v.data.workers import Workers, in_order, pixels_task
 from t2v.errors import ClipError, DatasetError
@@ -26,8 +27,9 @@ class Place:
     key: str
     spans: tuple[tuple[int, int], ...]
 
-    def read(self) -> tuple[bytes, ...]:
+    def read(self, limits: Limits) -> tuple[bytes, ...]:
         """The contents of its files. Raises ClipError, worded to follow its name."""
+        limits.check_bytes(sum(size for _, size in self.spans))
         contents = []
         try:
             with self.path.open("rb") as file:
@@ -129,7 +131,7 @@ class StreamedClips(Sequence[np.ndarray]):
         if index in self._damaged:
             return index, self._damaged[index]
         try:
-            facts, frames = workers.decode(pixels_task(self._pixels), self._places[index].read())
+            facts, frames = workers.decode(pixels_task(self._pixels), self._places[index].read(self._pixels.limits))
         except ClipError as error:
             return index, str(error)
         if frames is None:

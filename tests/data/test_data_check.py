@@ -12,9 +12,10 @@ import pytest
 
 from t2v.config import Recipe, load_recipe
 from t2v.data.check.looks import look_at
-from t2v.data.check.report import Report, check_folder, pixels_of
+from t2v.data.check.report import Report, check_folder
 from t2v.data.check.text import lines_of
 from t2v.data.folder import load_clips
+from t2v.data.pixels import Pixels
 from t2v.data.video_files import write_clip
 from t2v.errors import DatasetError
 
@@ -180,7 +181,7 @@ def test_a_damaged_file_is_left_out_and_makes_the_verdict(folder):
 def test_the_report_is_of_what_training_would_see(folder):
     asked = recipe(size=32, num_frames=3, fit="pad", background="black", channels=1)
     report = check_folder(folder, asked)
-    trained_on = load_clips(folder, pixels_of(asked))
+    trained_on = load_clips(folder, Pixels.of(asked.data, asked.limits))
     for row, frames in zip(report.rows(), trained_on.frames, strict=True):
         assert row.frames.shape == (3, 32, 32, 1) and (row.frames == frames).all()
 
@@ -260,7 +261,7 @@ def test_no_file_of_the_folder_is_changed_or_added(folder, tmp_path):
 def test_what_a_check_decoded_training_does_not_decode_again(folder, tmp_path):
     asked = recipe()
     assert check_folder(folder, asked, cache=tmp_path / "cache").clips.num_decoded == 9
-    assert load_clips(folder, pixels_of(asked), cache=tmp_path / "cache").num_decoded == 0
+    assert load_clips(folder, Pixels.of(asked.data, asked.limits), cache=tmp_path / "cache").num_decoded == 0
 
 
 def test_progress_ends_at_all_files_read_and_all_clips_measured(folder):

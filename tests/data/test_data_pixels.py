@@ -173,16 +173,16 @@ def test_a_file_that_may_change_within_its_clock_s_grain_is_not_relied_on(clips,
 
 
 def test_a_file_that_changes_while_it_is_read_is_read_again(clips, tmp_path, opened, monkeypatch):
-    read = folder.read_bytes
+    read = folder.read_contents
 
-    def disturbed(path: Path) -> bytes:
-        content = read(path)
-        if path.name == "2.gif":
-            path.write_bytes(content + b" ")
-        return content
+    def disturbed(paths: tuple[Path, ...], **options: Any):
+        contents = read(paths, **options)
+        if paths[0].name == "2.gif":
+            paths[0].write_bytes(contents[0] + b" ")
+        return contents
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "read_bytes", disturbed)
+        patch.setattr(folder, "read_contents", disturbed)
         load_clips(clips, SMALL, cache=tmp_path / "cache")
     opened.clear()
     load_clips(clips, SMALL, cache=tmp_path / "cache")

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_shards_appear_whole_or_not_at_all(folder, tmp_path, monkeypatch):
 
 
 def test_a_clip_that_changed_since_it_was_read_is_not_packed(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(pack, "read_bytes", lambda path: gif(3))
+    monkeypatch.setattr(pack, "read_contents", lambda paths: (gif(3),))
     with pytest.raises(DatasetError, match="changed while it was packed; pack once more"):
         pack_folder(folder, tmp_path / "out", max_bytes=20_000)
 
@@ -213,7 +214,7 @@ def test_random_damage_to_a_tar_never_does_more_than_leave_something_out(tmp_pat
         ([("a.txt", b"\xe9")], "has a caption file a.txt that is not UTF-8 text"),
         ([("a.txt", b"x" * 70_000)], "has a caption file a.txt of more than 64 KB"),
         ([("a.json", b"{")], "has a .json that is damaged"),
-        ([("a.json", b'{"caption": 3}')], "has a .json with a caption that is no text: 3"),
+        ([("a.json", b'{"caption": 3}')], "has a .json of its sample: a caption must be text, not 3"),
     ],
 )
 def test_captions_that_cannot_be_read_take_their_clip_along(tmp_path, files, reason):
@@ -223,10 +224,16 @@ def test_captions_that_cannot_be_read_take_their_clip_along(tmp_path, files, rea
     assert [(item.key, item.reason) for item in scan.left_out] == [("a.tar/a.gif", reason)]
 
 
-def test_a_member_larger_than_a_file_may_be_is_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "MAX_FILE_BYTES", 1 << 20)
+def test_a_member_larger_than_a_file_may_be_is_not_read(tmp_path):
     path = write_tar(tmp_path / "a.tar", [("a.gif", bytes(2 << 20)), ("b.gif", gif(2))])
-    assert scan_shards([path]).left_out[0].reason == "has 2 MB; the most is 1 MB"
+    said: list[str] = []
+    bounded = replace(PIXELS, limits=replace(PIXELS.limits, max_bytes=1 << 20))
+    clips = load_shards([path], bounded, say=said.append)
+    assert [record.num_frames for record in clips.records] == [0, 2]
+    assert clips.frames.resolve(0) == 1
+    assert said == [
+        "left out: a.tar/a.gif has 2 MB; the most is 1 MB (limits.max_bytes); the next of its shard takes its place"
+    ]
 
 
 def test_braces_and_folders_name_shards(tmp_path):

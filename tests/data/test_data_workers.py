@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,11 +15,15 @@ import pytest
 from t2v.data import folder, workers
 from t2v.data.folder import load_clips, scan_folder
 from t2v.data.gif import encode
+from t2v.data.limits import USUAL
 from t2v.data.pixels import Pixels
-from t2v.data.workers import SCAN, Workers, in_order, pixels_task
+from t2v.data.workers import Workers, in_order, pixels_task, scan_task
 from t2v.errors import ClipError, T2VError
 
-PIXELS = Pixels(num_frames=2, size=8, channels=3, background="white", fit="crop")
+PIXELS = Pixels(
+    num_frames=2, size=8, channels=3, background="white", fit="crop", limits=replace(USUAL, max_decode_s=0.5)
+)
+SCAN = scan_task(PIXELS)
 
 # A decoder that does what the content says, as a broken library would do it.
 BEWITCHED = (
@@ -59,7 +64,7 @@ REASONS = {
     "hang": "made the decoder hang for more than 1 s",
     "toil": "takes more than 0.5 s to decode",
     "surprise": "cannot be decoded: KeyError: 'no such thing'",
-    "chatter": "is not a GIF",
+    "chatter": "is not a GIF, WebP, PNG, JPEG, MP4, MOV, WebM, MKV or AVI",
 }
 
 
@@ -70,13 +75,13 @@ def gif(shade: int = 0) -> bytes:
 @pytest.fixture
 def bewitched(monkeypatch):
     """Folders are read by the decoder that does what the content says."""
-    monkeypatch.setattr(folder, "Workers", partial(Workers, command=BEWITCHED, max_seconds=0.5))
+    monkeypatch.setattr(folder, "Workers", partial(Workers, command=BEWITCHED))
 
 
 def test_a_clip_comes_back_as_it_was_sent():
     with Workers() as decoders:
         facts, frames = decoders.decode(pixels_task(PIXELS), (gif(70),))
-    assert facts == {"num_frames": 2, "duration_ms": 200.0, "width": 8, "height": 8}
+    assert facts == {"num_frames": 2, "duration_ms": 200.0, "width": 8, "height": 8, "format": "gif"}
     assert np.array_equal(frames, np.full((2, 8, 8, 3), 70))
 
 
@@ -194,6 +199,7 @@ import sys
 from pathlib import Path
 from t2v.data import folder
 from t2v.data.workers import Workers
+from dataclasses import replace
 from functools import partial
 folder.Workers = partial(Workers, command={BEWITCHED!r}, max_seconds=float(sys.argv[2]))
 folder.scan_folder(Path(sys.argv[1]))
