@@ -14,6 +14,7 @@ from einops import reduce
 
 from t2v.config import GenerationSettings
 from t2v.data.folder import load_clips
+from t2v.data.pixels import Pixels
 from t2v.service import GenerationService
 from t2v.training.samples import contact_sheet
 
@@ -35,15 +36,8 @@ def main() -> None:
 
     service = GenerationService.load(options.checkpoint)
     data = service.header.recipe.data
-    trained = load_clips(
-        options.clips,
-        num_frames=data.num_frames,
-        size=data.size,
-        channels=data.channels,
-        background=data.background,
-        fit=data.fit,
-    ).frames
-    seen = small(trained)
+    trained = load_clips(options.clips, Pixels.of(data, service.header.recipe.limits)).frames
+    seen = small(np.stack(trained))
     rows, labels, closeness = [], [], []
     for wording in WORDINGS:
         drawn = [draw(service, wording, seed, options.num_steps) for seed in range(NUM_SEEDS)]
