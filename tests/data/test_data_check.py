@@ -86,7 +86,6 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "sparse": lambda folder: put(folder / "x.gif", scene(50), frame_ms=500),
     "cropped": lambda folder: put(folder / "x.gif", scene(50, height=48)),
     "enlarged": lambda folder: put(folder / "x.gif", scene(50, height=8, width=8)),
-    "without_caption": lambda folder: put(folder / "x.gif", scene(50), ""),
     "says_nothing": lambda folder: put(folder / "x.gif", scene(50), "IMG 0042\na red ball"),
     "long_caption": lambda folder: put(folder / "x.gif", scene(50), "red ball " * 32),
     "never_mirrored": lambda folder: put(folder / "x.gif", scene(50), "a red ball left left"),
@@ -213,7 +212,7 @@ def test_text_of_one_clip_says_what_is_known_of_it(folder):
     text = lines_of(check_folder(folder, recipe(hold_out=0.5)), "3.gif")
     start = text.index("3.gif")
     assert text[start + 1 : start + 4] == [
-        "  file      GIF, 24 x 24, 6 frames in 0.6 s",
+        "  file      gif, 24 x 24, 6 frames in 0.6 s",
         "  seen      4 pictures, 6.67 a second; 3 of them differ from the one before",
         "  done      shrunk to 67%; 4 of 6 frames taken",
     ]
@@ -227,7 +226,7 @@ def test_the_report_as_json_has_its_keys_and_every_clip(folder):
         "folder", "ok", "verdict", "fingerprint", "settings", "num_clips", "num_frames", "seconds", "formats",
         "captioned", "caption_sources", "words", "split", "findings", "left_out", "warnings", "clips",
     } == told.keys()  # fmt: skip
-    assert (told["num_clips"], told["num_frames"], told["formats"]) == (10, 55, {"GIF": 10})
+    assert (told["num_clips"], told["num_frames"], told["formats"]) == (10, 55, {"gif": 10})
     assert told["settings"]["data"]["size"] == 16
     sides = [clip["split"] for clip in told["clips"]]
     assert {side: sides.count(side) for side in told["split"]} == told["split"]

@@ -143,7 +143,10 @@ def test_accidents_are_not_kept_and_damage_is(tmp_path, bewitched, monkeypatch):
     monkeypatch.setattr(Workers, "decode", lambda *given: asked.append(given[-1]) or decode(*given))
     again = load_clips(tmp_path, PIXELS, cache=tmp_path / "cache")
     assert asked == [(b"hang",)]
-    assert [item.reason for item in again.left_out] == [REASONS["hang"], "is not a GIF"]
+    assert [item.reason for item in again.left_out] == [
+        REASONS["hang"],
+        "is not a GIF, WebP, PNG, JPEG, MP4, MOV, WebM, MKV or AVI",
+    ]
 
 
 def test_nothing_is_started_where_nothing_has_to_be_decoded(tmp_path, monkeypatch):
@@ -201,8 +204,9 @@ from t2v.data import folder
 from t2v.data.workers import Workers
 from dataclasses import replace
 from functools import partial
-folder.Workers = partial(Workers, command={BEWITCHED!r}, max_seconds=float(sys.argv[2]))
-folder.scan_folder(Path(sys.argv[1]))
+folder.Workers = partial(Workers, command={BEWITCHED!r})
+limits = replace(folder.USUAL.limits, max_decode_s=float(sys.argv[2]))
+folder.scan_folder(Path(sys.argv[1]), replace(folder.USUAL, limits=limits))
 """
 
 

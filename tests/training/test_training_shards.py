@@ -111,7 +111,7 @@ def test_a_streamed_batch_is_what_a_batch_of_the_same_clips_in_memory_would_be(b
     stream = load_shards(find_shards(shards), SMALL).frames
     assert isinstance(stream, StreamedClips)
     clips = TrainingClips(MappedClips(stream), [()] * len(stream), (), None)
-    drawn = [clips.whole(clips.index(seed=0, drawn_before=k)) for k in range(len(stream))]
+    drawn = [clips.whole(clips.example(seed=0, drawn_before=k)[0]) for k in range(len(stream))]
     kept = {index: stream[index].copy() for index in drawn}
     for index in drawn:
         assert torch.equal(clips.frames[index], torch.from_numpy(kept[index]))

@@ -149,7 +149,7 @@ def test_a_run_on_windows_of_longer_clips_goes_on_to_the_last_bit(
     monkeypatch.setattr(start, "load_clips", load_longer)
     settings = {"overrides": {"data.fps": "10", "data.window": window}, "num_steps": 6}
     ready = bench.train(**settings)
-    assert len(ready.training.clips.windows) == (9 if window == "every" else 3)
+    assert len(ready.training.clips.windows) == (12 if window == "every" else 3)
     unbroken = bench.weights()
     bench.train(up_to=3, fresh=True, **settings)
     bench.train(recipe=None)
