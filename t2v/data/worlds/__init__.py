@@ -1,18 +1,38 @@
 """Worlds: drawn clips with true captions, each a function of its seed and index alone (`t2v worlds`).
 
-What the facts of a clip are. All have family, number (how many there are to count), backdrop and subjects, and each subject has
-subject, colour, size and motion. What a caption claims is in them, in these words:
+The facts of every clip are family, number (of things there are to count), backdrop and subjects; each of the subjects
+has subject, colour, size and motion. Their values, and what some have besides:
 
-| family | number | backdrop | subject | colour | size | motion | besides |
-| --- | --- | --- | --- | --- | --- | --- | --- |
-| shapes | 1, 2 | black, white, grey, dark blue, cream | circle, square, triangle, star | red, green, blue, yellow, orange, purple, white, black, where the ground allows | small, medium, large, changing | left, right, up, down, grow, shrink, spin (no circle), bounce, blink | |
-| fireworks | 1 to 5 bursts, each a subject | night, dusk, day | fireworks | red, green, blue (not by day), purple, gold, white | changing | burst | place: nowhere, city, hills, water |
-| weather | 1 | night, dusk, day | rain, snow | white | small | down | amount: light, heavy; wind: none, left, right; place: nowhere, city, hills, water |
-| suns | 1 | the sky's colour: orange, pink, purple | sun | yellow, orange (not on orange), red | small, large | up, down | place: water, hills, city |
-| waves | 1 | night, dusk, day | waves | blue, green, grey | small, large | left, right | |
-| candles | 1 to 3, each a subject, all alike | black, dark blue, brown | candle | white, red, green, blue, purple, yellow (of the wax) | small, large | flicker, light up, go out | |
-| rockets | 1 | night, dusk, day | rocket | as shapes but black, where the sky allows | small, large | up | place: nowhere, city, hills |
-| pendulums | 1 | as shapes | pendulum | as shapes (of the weight) | small, large (the weight) | swing | the subject's speed: slow, fast |
+family     number  backdrop  subject    colour           size             motion               besides
+shapes     1, 2    a ground  4 shapes   8, if they show  small, medium,   left, right, up,
+                                                         large, changing  down, grow, shrink,
+                                                                          bounce, blink, spin
+                                                                          (not the circle)
+fireworks  1 to 5  a sky     fireworks  red, green,      changing         burst                place: any
+                                        blue (not by
+                                        day), purple,
+                                        gold, white
+weather    1       a sky     rain,      white            small            down                 amount: light, heavy
+                             snow                                                              wind: none, left,
+                                                                                               right; place: any
+suns       1       orange,   sun        yellow, red,     small, large     up (it rises),       place: city, hills,
+                   pink,                orange (not on                    down (it sets)       water
+                   purple               orange)
+waves      1       a sky     waves      blue, green,     small, large     left, right
+                                        grey
+candles    1 to 3  black,    candle     of its wax:      small, large     flicker, light up,
+                   brown,               white, red,                       go out
+                   dark                 green, blue,
+                   blue                 purple, yellow
+rockets    1       a sky     rocket     7, if they show  small, large     up                   place: city, hills,
+                                                                                               nowhere
+pendulums  1       a ground  pendulum   8, if they show  small, large     swing                in the subject,
+                                                                                               speed: slow, fast
+
+Shapes are circle, square, triangle and star; grounds black, white, grey, dark blue and cream; the 8 colours red, green,
+blue, yellow, orange, purple, white and black (7 without black), where they stand out from what is behind; skies night,
+dusk and day; places nowhere, city, hills and water. Every burst and every candle is a subject, size and colour of a
+pendulum are those of its weight.
 
 What is held out from training, combinations and wordings, is decided in `held_out.py` and by the tables named UNSEEN.
 """
@@ -147,9 +167,9 @@ def draw_world(
 ) -> WorldClip:
     """Draw clip `index` of the world `seed`.
 
-    The scene and its captions follow from seed, index, families and split alone; size, num_frames and fps only say how it
-    is looked at. What happens once (a journey, a burst) fills the clip; what repeats (a bounce, a blink, a turn) keeps its
-    pace in seconds as far as the frames can show it.
+    The scene and its captions follow from seed, index, families and split alone; size, num_frames and fps only say how
+    it is looked at. What happens once (a journey, a burst) fills the clip; what repeats (a bounce, a blink, a turn)
+    keeps its pace in seconds as far as the frames can show it.
 
     seed, index: from 0 up; size: pixels; num_frames: at least 4; families: names from FAMILIES, None for all
     split: "seen" for clips to train on, without held-out combinations and wordings; "unseen-combinations" and
@@ -178,7 +198,8 @@ def write_worlds(
     """Write clips `start` to `start + num_clips - 1` as GIFs, each beside a .txt with one caption a line.
 
     Yields the number of clips written, after each. A second call with the same seed, families and split writes the same
-    clips again or adds to them. num_workers: processes that draw; more than one needs a main module that can be imported.
+    clips again or adds to them. split: as of `draw_world`, but by default without what is held out.
+    num_workers: processes that draw; more than one needs a main module that can be imported.
     Raises DatasetError, before anything is written, if the folder holds anything else.
     """
     world = _World(seed, _known(families), split)
@@ -200,6 +221,19 @@ def write_worlds(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def plan_scene(family: str, rng: np.random.Generator, split: SplitName) -> tuple[Any, dict[str, Any]]:
+    """Plan a scene of a family and a split, with its facts.
+
+    A scene that is not of the split is drawn anew from the same stream: so there is a clip for every index, and where
+    the first scene is of the split it is the one that the index shows without splits.
+    """
+    while True:
+        scene = FAMILIES[family].plan(rng)
+        facts = {"family": family, **FAMILIES[family].facts(scene)}
+        if split == "all" or shows_held_out(facts) == (split == "unseen-combinations"):
+            return scene, facts
+
+
 def caption_words() -> list[str]:
     """Every word that a caption can hold, in alphabetical order."""
     return sorted(set().union(*(family.words() for family in FAMILIES.values())))
@@ -211,22 +245,9 @@ def _story(world: _World, index: int) -> _Story:
     which, scene_rng, caption_rng = (np.random.default_rng([world.seed, index, stream]) for stream in range(3))
     name = world.families[int(which.choice(len(shares), p=shares / shares.sum()))]
     family = FAMILIES[name]
-    scene, facts = _scene(name, scene_rng, world.split)
+    scene, facts = plan_scene(name, scene_rng, world.split)
     captions = wordings(caption_rng, partial(family.sentence, scene), unseen=world.split == "unseen-wordings")
     return _Story(name, scene, facts, captions)
-
-
-def _scene(name: str, rng: np.random.Generator, split: SplitName) -> tuple[Any, dict[str, Any]]:
-    """A scene of the split and its facts.
-
-    A scene that is not of the split is drawn anew from the same stream: so there is a clip for every index, and one that was
-    of the split at once is the clip that the index shows without splits.
-    """
-    while True:
-        scene = FAMILIES[name].plan(rng)
-        facts = {"family": name, **FAMILIES[name].facts(scene)}
-        if split == "all" or shows_held_out(facts) == (split == "unseen-combinations"):
-            return scene, facts
 
 
 def _write_one(folder: Path, world: _World, index: int, *, size: int, num_frames: int, fps: float) -> None:

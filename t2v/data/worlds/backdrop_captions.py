@@ -3,7 +3,15 @@
 from t2v.data.worlds.grammar import Voice, words_in
 
 WHEN = {
-    "night": ("at night", "at night", "by night", "in the dark", "in the night", "under a night sky", "on a dark night"),
+    "night": (
+        "at night",
+        "at night",
+        "by night",
+        "in the dark",
+        "in the night",
+        "under a night sky",
+        "on a dark night",
+    ),
     "dusk": ("at dusk", "at dusk", "in the evening", "at twilight", "under an evening sky"),
     "day": ("by day", "in the daytime", "during the day", "in daylight", "under a bright sky"),
 }

@@ -22,7 +22,11 @@ MOTIONS = {
     "light up": ("being lit", "lighting up", "starting to burn", "beginning to burn"),
     "go out": ("going out", "being blown out", "burning and then going out", "dying down and going out"),
 }
-UNSEEN_MOTIONS = {"flicker": ("giving off a wavering light",), "light up": ("catching fire",), "go out": ("being snuffed out",)}
+UNSEEN_MOTIONS = {
+    "flicker": ("giving off a wavering light",),
+    "light up": ("catching fire",),
+    "go out": ("being snuffed out",),
+}
 FINITE = {
     "flicker": (("burns", "burn"), ("flickers", "flicker")),
     "light up": (("lights up", "light up"), ("starts to burn", "start to burn")),

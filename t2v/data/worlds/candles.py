@@ -1,12 +1,23 @@
 """The family `candles`: one to three candles in the dark that burn, are lit or go out."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v.data.worlds.canvas import RGB, Clock, FloatArray, coverage, over, pixel_centres, screen, spindle_distance, splat, to_uint8
+from t2v.data.worlds.canvas import (
+    RGB,
+    Clock,
+    FloatArray,
+    coverage,
+    over,
+    pixel_centres,
+    screen,
+    spindle_distance,
+    splat,
+    to_uint8,
+)
 from t2v.data.worlds.grammar import pick
 
 WAX: dict[str, RGB] = {
@@ -27,8 +38,11 @@ FLAME_HEIGHT, FLAME_WIDTH = 0.17, 0.085
 OUTER: RGB = (1.0, 0.55, 0.08)
 INNER: RGB = (1.0, 0.92, 0.60)
 GLOW: RGB = (1.0, 0.55, 0.18)
+WICK: RGB = (0.10, 0.08, 0.07)
+SMOKE: RGB = (0.62, 0.62, 0.65)
 CHANGE = (0.4, 0.55)  # the part of the clip in which a flame comes or goes
 FLICKERS = np.array([2.3, 3.7, 5.9], np.float32)  # a second: together they do not repeat within a clip
+FLICKER_SHARES = np.array([0.5, 0.3, 0.2], np.float32)
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,19 @@ class Candle:
     width: float
     height: float
     phases: FloatArray  # one a flicker
+
+
+class Moment(NamedTuple):
+    """What is the same for all candles in a frame.
+
+    burning: from 0, no flame, to 1
+    smoking: for how long, as a share of the clip, there has been smoke
+    seconds: on the flames' own clock
+    """
+
+    burning: float
+    smoking: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -82,20 +109,21 @@ def draw(scene: Scene, clock: Clock, size: int) -> NDArray[np.uint8]:
     bodies = [_body(candle, size) for candle in scene.candles]
     frames = []
     for frame in range(clock.num_frames):
-        burning, smoke = _state(scene.motion, clock.progress(frame))
+        moment = _moment(scene.motion, clock, frame)
         image = ground
         for candle, body in zip(scene.candles, bodies, strict=True):
-            image = _lit(image, scene, candle, body, burning, smoke, clock.cycles(frame, rate=1, least=0, most_per_frame=0.13))
+            image = _lit(image, candle, body, scene.colour, moment)
         frames.append(to_uint8(image))
     return np.stack(frames)
 
 
-def _state(motion: str, progress: float) -> tuple[float, float]:
-    """How much of a flame burns, and how long ago, as a share of the clip, it went out (negative: it did not)."""
+def _moment(motion: str, clock: Clock, frame: int) -> Moment:
+    progress = clock.progress(frame)
     changed = float(np.clip((progress - CHANGE[0]) / (CHANGE[1] - CHANGE[0]), 0, 1))
-    if motion == "flicker":
-        return 1.0, -1.0
-    return (changed, -1.0) if motion == "light up" else (1 - changed, progress - CHANGE[1])
+    burning = {"flicker": 1.0, "light up": changed, "go out": 1 - changed}[motion]
+    # Between two frames a flame never gets farther than the eye can follow.
+    seconds = clock.cycles(frame, rate=1, least=0, most_per_frame=0.13)
+    return Moment(burning, max(0.0, progress - CHANGE[1]) if motion == "go out" else 0.0, seconds)
 
 
 def _body(candle: Candle, size: int) -> FloatArray:
@@ -106,24 +134,22 @@ def _body(candle: Candle, size: int) -> FloatArray:
     return coverage(across, size)[None, :] * coverage(down, size)[:, None]
 
 
-def _lit(
-    image: FloatArray, scene: Scene, candle: Candle, body: FloatArray, burning: float, smoke: float, seconds: float
-) -> FloatArray:
-    """The image with one candle. seconds: on the flame's own clock, which never outruns the frames"""
-    size = len(image)
+def _lit(image: FloatArray, candle: Candle, body: FloatArray, colour: str, moment: Moment) -> FloatArray:
+    """The image with one candle and its light."""
+    size, burning = len(image), moment.burning
     top = FLOOR - candle.height
-    waver = np.sin(2 * np.pi * FLICKERS * seconds + candle.phases) @ np.array([0.5, 0.3, 0.2], np.float32)
+    waver = np.sin(2 * np.pi * FLICKERS * moment.seconds + candle.phases) @ FLICKER_SHARES
     grid = pixel_centres(size)
     off_x, off_y = (grid - candle.x)[None, :], (grid - top)[:, None]
     near = np.exp(-(off_x**2 + (off_y + 0.06) ** 2) / 0.035) * burning * (1 + 0.3 * waver[0])
     image = screen(image, 0.4 * near[..., None] * np.asarray(GLOW, np.float32))
     # Wax is brightest under the flame, and never so dark that its colour is lost.
-    wax = np.asarray(WAX[scene.colour], np.float32) * (0.72 + 0.28 * np.exp(-np.maximum(off_y, 0) / 0.2) * burning)[..., None]
-    image = over(image, np.broadcast_to(wax, image.shape), body)
+    light = 0.72 + 0.28 * burning * np.exp(-np.maximum(off_y, 0) / 0.2)
+    image = over(image, light[..., None] * np.asarray(WAX[colour], np.float32), body)
     wick = coverage(np.maximum(np.abs(off_x) - 0.006, np.abs(off_y + 0.015) - 0.018), size)
-    image = over(image, (0.10, 0.08, 0.07), wick)
-    if smoke > 0:
-        image = over(image, (0.62, 0.62, 0.65), _smoke(candle, top, smoke, size))
+    image = over(image, WICK, wick)
+    if moment.smoking > 0:
+        image = over(image, SMOKE, _smoke(candle, top, moment.smoking, size))
     if burning > 0:
         lean, tall = 0.028 * waver[1], 1 + 0.22 * waver[0]
         image = over(image, OUTER, coverage(_flame(off_x, off_y, burning * tall, lean), size))

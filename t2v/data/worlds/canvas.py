@@ -94,7 +94,7 @@ def polygon_distance(vertices: FloatArray, x: FloatArray, y: FloatArray) -> Floa
 def spindle_distance(
     off_x: FloatArray, off_y: FloatArray, heights: FloatArray, halves: FloatArray, lean: FloatArray | float = 0.0
 ) -> FloatArray:
-    """Distance, negative inside, to the edge of a figure that at each height reaches as far to the left as to the right.
+    """Distance, negative inside, to the edge of a figure that at each height reaches as far left as right.
 
     Close to the edge it is nearly the true one, at a tenth of the cost of a polygon's.
     off_x: 1 w; off_y: h 1; heights: m, rising; halves: m, how wide on either side; lean: m, where the middle is

@@ -1,5 +1,6 @@
 """Wordings for the family `fireworks`."""
 
+from t2v.data.worlds.backdrop_captions import UNSEEN_WHERE
 from t2v.data.worlds.fireworks import Scene
 from t2v.data.worlds.grammar import Voice, joined, participle, singular, words_in
 
@@ -59,12 +60,12 @@ UNSEEN_WHEN = {
 UNSEEN_LIT_SKY = {"night": ("illuminate the night",), "dusk": ("illuminate the evening",)}
 UNSEEN_SKY_WITH = ("{} filled with {}",)
 UNSEEN_SHOWS = ("a {} fireworks spectacle",)
-UNSEEN_WHERE = {"city": ("over the town",), "hills": ("over the hilltops",), "water": ("over the bay",)}
 
 
 def sentence(scene: Scene, voice: Voice) -> str:
     """A true caption of a scene."""
     sky, place, count = scene.backdrop.sky, scene.backdrop.place, len(scene.bursts)
+    voice.says(*((number, "subject") for number in range(count)))
     whens, whos = voice.aside(), voice.aside()
     when = whens.pick(WHEN[sky], UNSEEN_WHEN[sky], says="backdrop")
     if count > 1 and voice.chance(0.25):

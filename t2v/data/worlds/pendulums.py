@@ -60,7 +60,13 @@ def plan(rng: np.random.Generator) -> Scene:
 
 def facts(scene: Scene) -> dict[str, Any]:
     """What is true of the clip, for tests and for a judge."""
-    subject = {"subject": "pendulum", "colour": scene.colour, "size": scene.size, "motion": "swing", "speed": scene.speed}
+    subject = {
+        "subject": "pendulum",
+        "colour": scene.colour,
+        "size": scene.size,
+        "motion": "swing",
+        "speed": scene.speed,
+    }
     return {"number": 1, "backdrop": scene.ground, "subjects": (subject,)}
 
 
@@ -69,9 +75,7 @@ def draw(scene: Scene, clock: Clock, size: int) -> NDArray[np.uint8]:
     ground = np.broadcast_to(np.asarray(scene.ground_rgb, np.float32), (size, size, 3))
     frames = []
     for frame in range(clock.num_frames):
-        swung = clock.cycles(
-            frame, rate=1 / scene.period_s, least=LEAST[scene.speed], most_per_frame=MOST[scene.speed]
-        )
+        swung = clock.cycles(frame, rate=1 / scene.period_s, least=LEAST[scene.speed], most_per_frame=MOST[scene.speed])
         angle = (-1 if scene.from_left else 1) * scene.angle * np.cos(2 * np.pi * swung)
         frames.append(to_uint8(_picture(scene, ground, angle)))
     return np.stack(frames)

@@ -6,7 +6,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v.data.worlds.canvas import RGB, Clock, FloatArray, coverage, over, pixel_centres, screen, shaded, spindle_distance, splat, to_uint8
+from t2v.data.worlds.canvas import (
+    RGB,
+    Clock,
+    FloatArray,
+    coverage,
+    over,
+    pixel_centres,
+    screen,
+    shaded,
+    spindle_distance,
+    splat,
+    to_uint8,
+)
 from t2v.data.worlds.grammar import pick
 from t2v.data.worlds.shapes import COLOURS as SHAPE_COLOURS
 from t2v.data.worlds.skies import SKIES, SKY_COLOURS, Backdrop, paint_backdrop, plan_backdrop

@@ -1,5 +1,6 @@
 """Wordings for the family `shapes`."""
 
+from t2v.data.worlds.backdrop_captions import ground_words, on_ground
 from t2v.data.worlds.grammar import Voice, participle, plural, singular, with_article, words_in
 from t2v.data.worlds.shapes import Scene
 
@@ -39,7 +40,6 @@ MOTION_WORDS = {
     "bounce": ("bounce", "bounce up and down", "hop up and down"),
     "blink": ("blink", "flash", "blink on and off", "flash on and off"),
 }
-ON_GROUND = ("on a {} background", "on {}", "against a {} background", "on a {} ground")
 GROUND_WORDS = {
     "black": ("black",),
     "white": ("white",),
@@ -50,7 +50,7 @@ GROUND_WORDS = {
 TWO_DOING = ("{} and {}", "{}, {}")
 TWO_DO = ("{} while {}", "{} and {}", "{}, {}")
 TWINS = ("two {}", "a pair of {}")
-OTHER_WORDS = ("a an and both", "shape", "shapes", TWO_DO, TWINS, ON_GROUND)
+OTHER_WORDS = ("a an and both", "shape", "shapes", TWO_DO, TWINS)
 
 
 # Held-out wordings: never in a caption to train on. Colours and nouns have none, the verbs, sizes and joints have.
@@ -66,7 +66,6 @@ UNSEEN_MOTION_WORDS = {
     "bounce": ("jump up and down",),
     "blink": ("switch on and off",),
 }
-UNSEEN_ON_GROUND = ("in front of a {} backdrop",)
 UNSEEN_TWO_DOING = ("{} beside {}",)
 UNSEEN_TWO_DO = ("{} as {}",)
 UNSEEN_TWINS = ("a couple of {}",)
@@ -82,12 +81,12 @@ def words() -> set[str]:
     motions = [phrase for table in (MOTION_WORDS, UNSEEN_MOTION_WORDS) for some in table.values() for phrase in some]
     forms = [form(phrase) for phrase in motions for form in (singular, participle)]
     plurals = [plural(noun) for nouns in SHAPE_WORDS.values() for noun in nouns]
-    held_out = (UNSEEN_SIZE_WORDS, UNSEEN_ON_GROUND, UNSEEN_TWO_DOING, UNSEEN_TWO_DO, UNSEEN_TWINS)
-    return words_in(SHAPE_WORDS, COLOUR_WORDS, SIZE_WORDS, motions, GROUND_WORDS, OTHER_WORDS, held_out, forms, plurals)
+    held_out = (UNSEEN_SIZE_WORDS, UNSEEN_TWO_DOING, UNSEEN_TWO_DO, UNSEEN_TWINS)
+    tables = (SHAPE_WORDS, COLOUR_WORDS, SIZE_WORDS, motions, OTHER_WORDS, *held_out, forms, plurals)
+    return words_in(*tables) | ground_words(GROUND_WORDS)
 
 
 def _sentence(scene: Scene, voice: Voice) -> str:
-    motion = scene.subjects[0].motion
     voice.says("number")
     if len(scene.subjects) == 1:
         return _one(scene, voice)
@@ -152,8 +151,4 @@ def _noun(scene: Scene, numbers: tuple[int, ...], voice: Voice, *, many: bool = 
 
 
 def _ground(scene: Scene, voice: Voice) -> str:
-    if not voice.chance(0.25):
-        return ""
-    return " " + voice.pick(ON_GROUND, UNSEEN_ON_GROUND).format(
-        voice.pick(GROUND_WORDS[scene.ground], says="backdrop")
-    )
+    return f" {on_ground(GROUND_WORDS[scene.ground], voice)}" if voice.chance(0.25) else ""

@@ -6,7 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v.data.worlds.canvas import RGB, Clock, FloatArray, coverage, over, pixel_centres, screen, to_uint8, vertical_gradient
+from t2v.data.worlds.canvas import (
+    RGB,
+    Clock,
+    FloatArray,
+    coverage,
+    over,
+    pixel_centres,
+    screen,
+    to_uint8,
+    vertical_gradient,
+)
 from t2v.data.worlds.grammar import pick
 from t2v.data.worlds.skies import Backdrop, Ground, paint_backdrop, plan_backdrop, reflect
 

@@ -8,7 +8,9 @@ COLOURS = {"blue": ("blue",), "green": ("green",), "grey": ("grey", "gray")}
 SIZES = {"small": ("small", "gentle", "low", "little", "calm"), "large": ("large", "big", "high", "tall", "great")}
 UNSEEN_SIZES = {"small": ("tiny",), "large": ("towering",)}
 MOTIONS = {
-    side: tuple(f"{verb} {side}" for verb in ("rolling to the", "roll to the", "moving to the", "moving", "move", "running"))
+    side: tuple(
+        f"{verb} {side}" for verb in ("rolling to the", "roll to the", "moving to the", "moving", "move", "running")
+    )
     for side in ("left", "right")
 }
 UNSEEN_MOTIONS = {side: (f"heading for the {side}",) for side in ("left", "right")}

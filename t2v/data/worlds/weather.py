@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v.data.worlds.canvas import RGB, Clock, FloatArray, over, splat, to_uint8
+from t2v.data.worlds.canvas import PIXEL_BLUR, RGB, Clock, FloatArray, over, splat, to_uint8
 from t2v.data.worlds.grammar import pick
 from t2v.data.worlds.skies import PLACES, SKIES, Backdrop, paint_backdrop, plan_backdrop, reflect
 
@@ -15,13 +15,18 @@ AMOUNTS = ("light", "heavy")
 WINDS = ("none", "left", "right")
 PLACE_PROBS = {"nowhere": 0.4, "city": 0.25, "hills": 0.25, "water": 0.1}
 
-COUNTS = {("rain", "light"): (22, 30), ("rain", "heavy"): (90, 115), ("snow", "light"): (20, 28), ("snow", "heavy"): (85, 110)}
-SPEEDS = {"rain": (1.5, 1.8), "snow": (0.34, 0.42)}  # heights of the frame in a second
-FASTEST = {"rain": 0.23, "snow": 0.1}  # and between two frames
+COUNTS = {
+    ("rain", "light"): (22, 30),
+    ("rain", "heavy"): (90, 115),
+    ("snow", "light"): (20, 28),
+    ("snow", "heavy"): (85, 110),
+}
+SPEEDS = {"rain": (0.95, 1.1), "snow": (0.32, 0.40)}  # heights of the frame in a second
+FASTEST = {"rain": 0.14, "snow": 0.08}  # and between two frames, or the eye pairs each drop with the next one
 DRIFTS = {"rain": (0.45, 0.6), "snow": (0.6, 0.9)}  # sideways, as shares of the speed, where the wind blows
 RAIN: RGB = (0.86, 0.92, 1.0)
 SNOW: RGB = (1.0, 1.0, 1.0)
-STREAK, STREAK_POINTS, STREAK_WIDTH = 0.10, 7, 0.0055
+STREAK, STREAK_POINTS, STREAK_WIDTH = 0.10, 7, 0.0075
 FLAKE = 0.0135
 CLOUDS: dict[str, RGB] = {"night": (0.10, 0.11, 0.17), "dusk": (0.34, 0.24, 0.30), "day": (0.42, 0.54, 0.78)}
 ROOM = 0.15  # how far outside the frame drops come in and go out
@@ -86,7 +91,9 @@ def draw(scene: Scene, clock: Clock, size: int) -> NDArray[np.uint8]:
     frames = []
     for frame in range(clock.num_frames):
         fallen = clock.cycles(frame, rate=scene.speed, least=0.25, most_per_frame=FASTEST[scene.kind])
-        frames.append(to_uint8(_streaked(behind, scene, fallen) if scene.kind == "rain" else _flaked(behind, scene, fallen)))
+        frames.append(
+            to_uint8(_streaked(behind, scene, fallen) if scene.kind == "rain" else _flaked(behind, scene, fallen))
+        )
     return np.stack(frames)
 
 
@@ -111,13 +118,17 @@ def _middles(scene: Scene, fallen: float) -> tuple[FloatArray, FloatArray]:
 def _streaked(behind: FloatArray, scene: Scene, fallen: float) -> FloatArray:
     x, y = _middles(scene, fallen)
     along = np.linspace(-0.5, 0.5, STREAK_POINTS, dtype=np.float32)[:, None] * STREAK * scene.depths
-    weight = np.broadcast_to(0.75 * scene.depths**2, along.shape)
-    light = splat(x + scene.slant * along, y + along, weight, sigma=STREAK_WIDTH, size=len(behind))
+    weight = np.broadcast_to(scene.depths**2, along.shape)
+    light = _dots(x + scene.slant * along, y + along, weight, STREAK_WIDTH, len(behind))
     return over(behind, RAIN, 0.8 * (1 - np.exp(-1.6 * light)))
 
 
 def _flaked(behind: FloatArray, scene: Scene, fallen: float) -> FloatArray:
     x, y = _middles(scene, fallen)
     x = x + 0.014 * np.sin(scene.sway + 14 * fallen)
-    light = splat(x, y, 1.9 * scene.depths**2, sigma=FLAKE, size=len(behind))
-    return over(behind, SNOW, 1 - np.exp(-1.5 * light))
+    return over(behind, SNOW, 1 - np.exp(-3.1 * _dots(x, y, scene.depths**2, FLAKE, len(behind))))
+
+
+def _dots(x: FloatArray, y: FloatArray, weight: FloatArray, sigma: float, size: int) -> FloatArray:
+    """Spots of the same sum at every size: a thin streak would look thick in small clips, and a snowfall denser."""
+    return splat(x, y, weight * sigma / float(np.hypot(sigma, PIXEL_BLUR / size)), sigma=sigma, size=size)
