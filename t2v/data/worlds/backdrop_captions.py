@@ -11,15 +11,30 @@ WHEN = {
         "in the night",
         "under a night sky",
         "on a dark night",
+        "in the middle of the night",
     ),
-    "dusk": ("at dusk", "at dusk", "in the evening", "at twilight", "under an evening sky"),
-    "day": ("by day", "in the daytime", "during the day", "in daylight", "under a bright sky"),
+    "dusk": (
+        "at dusk",
+        "at dusk",
+        "in the evening",
+        "at twilight",
+        "under an evening sky",
+        "in the dusk",
+        "at the end of the day",
+    ),
+    "day": ("by day", "in the daytime", "during the day", "in daylight", "under a bright sky", "in the light of day"),
 }
 UNSEEN_WHEN = {"night": ("after dark",), "dusk": ("as night falls",), "day": ("in broad daylight",)}
 WHERE = {
-    "city": ("over the city", "above the city", "over a city skyline", "above the rooftops"),
-    "hills": ("over the hills", "above the hills", "over a line of hills"),
-    "water": ("over the water", "above the sea", "over the sea", "over a lake"),
+    "city": (
+        "over the city",
+        "above the city",
+        "over a city skyline",
+        "above the rooftops",
+        "over the roofs of the city",
+    ),
+    "hills": ("over the hills", "above the hills", "over a line of hills", "over hills", "above some hills"),
+    "water": ("over the water", "above the sea", "over the sea", "over a lake", "above the water"),
 }
 UNSEEN_WHERE = {"city": ("over the town",), "hills": ("over the hilltops",), "water": ("over the bay",)}
 ON_GROUND = ("on a {} background", "on {}", "against a {} background", "on a {} ground")

@@ -12,13 +12,17 @@ COLOURS = {
     "purple": ("purple", "purple", "violet"),
     "yellow": ("yellow",),
 }
-SIZES = {"small": ("short", "small", "low"), "large": ("tall", "large", "high")}
+SIZES = {"small": ("short", "small", "low", "little"), "large": ("tall", "large", "high", "big")}
 UNSEEN_SIZES = {"small": ("stubby",), "large": ("long",)}
-NUMBERS = {1: ("one", "a single"), 2: ("two", "two", "a pair of"), 3: ("three",)}
+NUMBERS = {
+    1: ("one", "a single", "just one"),
+    2: ("two", "two", "a pair of", "a set of two"),
+    3: ("three", "three", "a group of three", "a row of three"),
+}
 UNSEEN_NUMBERS = {1: ("a lone",), 2: ("a couple of",), 3: ("a trio of",)}
 # Said of one candle or of several alike; then what one does, and what several do.
 MOTIONS = {
-    "flicker": ("burning", "flickering", "burning brightly", "with a flickering light"),
+    "flicker": ("burning", "flickering", "burning brightly", "with a flickering light", "shining"),
     "light up": ("being lit", "lighting up", "starting to burn", "beginning to burn"),
     "go out": ("going out", "being blown out", "burning and then going out", "dying down and going out"),
 }

@@ -144,7 +144,7 @@ def _lit(image: FloatArray, candle: Candle, body: FloatArray, colour: str, momen
     near = np.exp(-(off_x**2 + (off_y + 0.06) ** 2) / 0.035) * burning * (1 + 0.3 * waver[0])
     image = screen(image, 0.4 * near[..., None] * np.asarray(GLOW, np.float32))
     # Wax is brightest under the flame, and never so dark that its colour is lost.
-    light = 0.72 + 0.28 * burning * np.exp(-np.maximum(off_y, 0) / 0.2)
+    light = 0.82 + 0.18 * burning * np.exp(-np.maximum(off_y, 0) / 0.2)
     image = over(image, light[..., None] * np.asarray(WAX[colour], np.float32), body)
     wick = coverage(np.maximum(np.abs(off_x) - 0.006, np.abs(off_y + 0.015) - 0.018), size)
     image = over(image, WICK, wick)

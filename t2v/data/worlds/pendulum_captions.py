@@ -7,7 +7,7 @@ from t2v.data.worlds.shape_captions import COLOUR_WORDS, GROUND_WORDS
 
 SIZES = {"small": ("small", "little"), "large": ("large", "big")}
 UNSEEN_SIZES = {"small": ("tiny",), "large": ("huge",)}
-WITH_WEIGHT = ("a pendulum with {} weight", "a pendulum with {} bob")
+WITH_WEIGHT = ("a pendulum with {} weight", "a pendulum with {} bob", "a pendulum with {} ball")
 UNSEEN_WITH_WEIGHT = ("{} weight on a pendulum rod",)
 MOTIONS = (
     "swinging",
@@ -17,9 +17,13 @@ MOTIONS = (
     "swinging from side to side",
     "swings to and fro",
     "swaying",
+    "swinging this side and that",
 )
 UNSEEN_MOTIONS = ("rocking this way and that",)
-SPEEDS = {"slow": ("slowly", "slowly", "at a slow pace"), "fast": ("fast", "quickly", "rapidly", "at a fast pace")}
+SPEEDS = {
+    "slow": ("slowly", "slowly", "at a slow pace", "very slowly"),
+    "fast": ("fast", "quickly", "rapidly", "at a fast pace"),
+}
 UNSEEN_SPEEDS = {"slow": ("in no hurry",), "fast": ("at high speed",)}
 
 

@@ -19,9 +19,11 @@ MOTIONS = (
     "launching",
     "flying up",
     "being launched",
+    "rising into the sky",
+    "flies up",
 )
 UNSEEN_MOTIONS = ("soaring into the air", "shoots upwards")
-LAUNCH_OF = ("the launch of {}", "the take-off of {}")
+LAUNCH_OF = ("the launch of {}", "the take-off of {}", "a launch of {}")
 UNSEEN_LAUNCH_OF = ("the departure of {}",)
 
 

@@ -4,7 +4,10 @@ from t2v.data.worlds.backdrop_captions import place_words, where
 from t2v.data.worlds.grammar import Voice, joined, with_article, words_in
 from t2v.data.worlds.suns import Scene
 
-TITLES = {"up": ("a sunrise", "a sunrise", "sunrise"), "down": ("a sunset", "a sunset", "sunset")}
+TITLES = {
+    "up": ("a sunrise", "a sunrise", "sunrise", "the sunrise", "the sun at sunrise"),
+    "down": ("a sunset", "a sunset", "sunset", "the sunset", "the sun at sunset"),
+}
 UNSEEN_TITLES = {"up": ("daybreak",), "down": ("sundown",)}
 MOTIONS = {
     "up": ("rising", "rises", "coming up", "comes up", "moving up", "slowly rising"),
@@ -15,7 +18,7 @@ COLOURS = {"yellow": ("yellow", "golden"), "orange": ("orange",), "red": ("red",
 SIZES = {"small": ("small", "little"), "large": ("large", "big")}
 UNSEEN_SIZES = {"small": ("tiny",), "large": ("huge",)}
 SKY_COLOURS = {"orange": ("orange",), "pink": ("pink",), "purple": ("purple", "violet")}
-IN_SKY = ("in {} sky", "against {} sky", "under {} sky", "with {} sky")
+IN_SKY = ("in {} sky", "against {} sky", "under {} sky", "with {} sky", "and {} sky above")
 UNSEEN_IN_SKY = ("before {} sky",)
 WITH_SUN = ("with {} sun", "and {} sun")
 

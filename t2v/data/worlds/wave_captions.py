@@ -8,14 +8,13 @@ COLOURS = {"blue": ("blue",), "green": ("green",), "grey": ("grey", "gray")}
 SIZES = {"small": ("small", "gentle", "low", "little", "calm"), "large": ("large", "big", "high", "tall", "great")}
 UNSEEN_SIZES = {"small": ("tiny",), "large": ("towering",)}
 MOTIONS = {
-    side: tuple(
-        f"{verb} {side}" for verb in ("rolling to the", "roll to the", "moving to the", "moving", "move", "running")
-    )
+    side: tuple(f"{how} {side}" for how in ("rolling to the", "rolling", "moving to the", "moving", "running to the"))
     for side in ("left", "right")
 }
 UNSEEN_MOTIONS = {side: (f"heading for the {side}",) for side in ("left", "right")}
+FINITE = {side: (f"roll to the {side}", f"move {side}", f"move to the {side}") for side in ("left", "right")}
 SEAS = ("sea", "sea", "ocean")
-SEA_WITH = ("{} with {}", "{} and {}")
+SEA_WITH = ("{} with {}", "{} and {}", "{} that has {}")
 UNSEEN_SEA_WITH = ("{} full of {}",)
 
 
@@ -29,6 +28,8 @@ def sentence(scene: Scene, voice: Voice) -> str:
         sea = with_article(joined(colour, voice.pick(SEAS)))
         what = voice.pick(SEA_WITH, UNSEEN_SEA_WITH).format(sea, joined(size, "waves", motion))
     else:
+        if motion in MOTIONS[scene.motion] and voice.chance(0.25):
+            motion = voice.pick(FINITE[scene.motion])
         what = joined(size, colour, "waves", motion)
     return joined(what, when(scene.backdrop.sky, voice) if voice.chance(0.6) else "")
 
@@ -36,4 +37,4 @@ def sentence(scene: Scene, voice: Voice) -> str:
 def words() -> set[str]:
     """Every word that a caption of this family can hold."""
     held_out = (UNSEEN_SIZES, UNSEEN_MOTIONS, UNSEEN_SEA_WITH)
-    return words_in(COLOURS, SIZES, MOTIONS, SEAS, SEA_WITH, *held_out, "a an waves") | sky_words()
+    return words_in(COLOURS, SIZES, MOTIONS, FINITE, SEAS, SEA_WITH, *held_out, "a an waves") | sky_words()

@@ -63,7 +63,7 @@ def plan(rng: np.random.Generator) -> Scene:
         speed=rng.uniform(*SPEEDS[kind]),
         slant=sideways * rng.uniform(*DRIFTS[kind]),
         places=_spread(rng, count),
-        depths=rng.uniform(0.7, 1.0, count).astype(np.float32),
+        depths=rng.uniform(0.75, 1.0, count).astype(np.float32),
         sway=rng.uniform(0, 2 * np.pi, count).astype(np.float32),
     )
 

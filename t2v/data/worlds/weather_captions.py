@@ -4,8 +4,11 @@ from t2v.data.worlds.backdrop_captions import place_words, sky_words, when, wher
 from t2v.data.worlds.grammar import Voice, joined, words_in
 from t2v.data.worlds.weather import Scene
 
-PLAIN = {"rain": ("rain", "rain", "raindrops"), "snow": ("snow", "snow", "snowflakes")}
-UNSEEN_PLAIN = {"rain": ("wet weather",), "snow": ("wintry weather",)}
+PLAIN = {
+    "rain": ("rain", "rain", "raindrops", "rainfall", "drops of rain"),
+    "snow": ("snow", "snow", "snowflakes", "snowfall", "flakes of snow"),
+}
+UNSEEN_PLAIN = {"rain": ("showers",), "snow": ("flurries",)}
 NOUNS = {
     ("rain", "light"): ("light rain", "a drizzle", "a light shower", "gentle rain", "a few raindrops"),
     ("rain", "heavy"): ("heavy rain", "a downpour", "pouring rain", "a rainstorm", "hard rain"),
@@ -19,11 +22,11 @@ UNSEEN_NOUNS = {
     ("snow", "heavy"): ("masses of snow",),
 }
 IT = {"rain": ("it rains", "it is raining"), "snow": ("it snows", "it is snowing")}
-HOW = {"light": ("lightly", "a little", "gently"), "heavy": ("heavily", "hard", "a lot")}
+HOW = {"light": ("lightly", "a little", "gently", "softly"), "heavy": ("heavily", "hard", "a lot", "very hard")}
 UNSEEN_HOW = {"light": ("ever so slightly",), "heavy": ("without mercy",)}
-FALLING = ("falling", "coming down", "falling from the sky")
-UNSEEN_FALLING = ("dropping from above",)
-STRAIGHT = ("falling straight down", "coming straight down", "falling with no wind")
+FALLING = ("falling", "coming down", "falling from the sky", "falling down", "coming from above")
+UNSEEN_FALLING = ("dropping out of the clouds",)
+STRAIGHT = ("falling straight down", "coming straight down", "falling with no wind", "falling in straight lines")
 UNSEEN_STRAIGHT = ("dropping in still air",)
 BLOWN = {
     side: tuple(f"{verb} to the {side}" for verb in ("blown", "slanting", "drifting", "blowing", "falling"))
