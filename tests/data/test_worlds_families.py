@@ -6,7 +6,26 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from t2v.data.worlds import WorldClip, candles, draw_world, pendulums, rockets, shapes, skies, suns, waves, weather
+from t2v.data.worlds import (
+    WorldClip,
+    backdrop_captions,
+    candle_captions,
+    candles,
+    draw_world,
+    pendulum_captions,
+    pendulums,
+    rocket_captions,
+    rockets,
+    shape_captions,
+    shapes,
+    skies,
+    sun_captions,
+    suns,
+    wave_captions,
+    waves,
+    weather,
+    weather_captions,
+)
 
 NUM_CLIPS = 40
 
@@ -196,3 +215,103 @@ def test_every_value_of_a_family_is_drawn(family, keys):
     }[family]
     for key, values in subject_values.items():
         assert {facts["subjects"][0][key] for facts in drawn} == set(values)
+
+
+def both(*tables: dict) -> dict[str, tuple[str, ...]]:
+    """One table of the wordings that are trained on and of those that are held out."""
+    return {key: tuple(phrase for table in tables for phrase in table.get(key, ())) for key in tables[0]}
+
+
+WHEN = both(backdrop_captions.WHEN, backdrop_captions.UNSEEN_WHEN)
+WHERE = both(backdrop_captions.WHERE, backdrop_captions.UNSEEN_WHERE)
+# What a family's captions may claim: a key of the facts or of the first subject's, and the phrases for each of its values.
+CLAIMS = {
+    "weather": {
+        "backdrop": WHEN,
+        "place": WHERE,
+        "wind": both(weather_captions.BLOWN, weather_captions.UNSEEN_BLOWN)
+        | {"none": ("straight", "no wind", "still")},
+        "amount": {
+            amount: tuple(
+                phrase
+                for table in (weather_captions.NOUNS, weather_captions.UNSEEN_NOUNS)
+                for (_, of), phrases in table.items()
+                for phrase in phrases
+                if of == amount
+            )
+            + weather_captions.HOW[amount]
+            + weather_captions.UNSEEN_HOW[amount]
+            for amount in weather.AMOUNTS
+        },
+        "subject": {"rain": ("rain", "raindrops", "drizzle"), "snow": ("snow", "snowflakes", "flurries")},
+    },
+    "suns": {
+        "place": WHERE,
+        "backdrop": {name: tuple(f"{word} sky" for word in words) for name, words in sun_captions.SKY_COLOURS.items()},
+        "motion": both(sun_captions.MOTIONS, sun_captions.UNSEEN_MOTIONS, sun_captions.UNSEEN_TITLES)
+        | {"up": ("sunrise", "rises", "rising", "daybreak"), "down": ("sunset", "sets", "setting", "sundown")},
+        "colour": {name: tuple(f"{word} sun" for word in words) for name, words in sun_captions.COLOURS.items()},
+        "size": both(sun_captions.SIZES, sun_captions.UNSEEN_SIZES),
+    },
+    "waves": {
+        "backdrop": WHEN,
+        "motion": {"left": ("left",), "right": ("right",)},
+        "colour": wave_captions.COLOURS,
+        "size": both(wave_captions.SIZES, wave_captions.UNSEEN_SIZES),
+    },
+    "candles": {
+        "number": {
+            1: ("a", "one", "single", "lone"),
+            2: ("two", "a couple of", "a pair of"),
+            3: ("three", "a trio of"),
+        },
+        "colour": {
+            name: tuple(f"{word} {end}" for word in words for end in ("candle", "candles"))
+            for name, words in candle_captions.COLOURS.items()
+        },
+        "size": both(candle_captions.SIZES, candle_captions.UNSEEN_SIZES),
+        "backdrop": {name: words for name, words in candle_captions.GROUNDS.items() if name == "brown"}
+        | {
+            "black": ("on black", "black background", "black ground", "black backdrop"),
+            "dark blue": ("dark blue", "navy"),
+        },
+        "motion": both(candle_captions.MOTIONS, candle_captions.UNSEEN_MOTIONS),
+    },
+    "rockets": {
+        "backdrop": WHEN,
+        "place": WHERE,
+        "colour": rocket_captions.COLOURS,
+        "size": both(rocket_captions.SIZES, rocket_captions.UNSEEN_SIZES),
+    },
+    "pendulums": {
+        "speed": both(pendulum_captions.SPEEDS, pendulum_captions.UNSEEN_SPEEDS),
+        "size": both(pendulum_captions.SIZES, pendulum_captions.UNSEEN_SIZES),
+        "colour": {
+            name: tuple(f"{word} {noun}" for word in words for noun in ("pendulum", "weight", "bob", "ball"))
+            for name, words in shape_captions.COLOUR_WORDS.items()
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("split", ["seen", "unseen-wordings"])
+@pytest.mark.parametrize("family", CLAIMS)
+def test_captions_are_true(family, split):
+    """A caption that holds a phrase for some value of a fact holds one for the true value."""
+    claimed = set()
+    for clip in clips(family, 150, size=8, num_frames=4, split=split):
+        for caption, (key, table) in itertools.product(clip.captions, CLAIMS[family].items()):
+            said = {value for value, phrases in table.items() if any(f" {p} " in f" {caption} " for p in phrases)}
+            truth = clip.facts[key] if key in clip.facts else clip.facts["subjects"][0][key]
+            assert not said or truth in said, caption
+            claimed |= {(key, value) for value in said}
+    for key, table in CLAIMS[family].items():
+        assert {value for of, value in claimed if of == key} == set(table)
+
+
+@pytest.mark.parametrize("family", CLAIMS)
+@pytest.mark.parametrize(("num_frames", "fps"), [(4, 1), (4, 50), (24, 30), (60, 2)])
+def test_every_family_moves_at_any_frame_count_and_rate(family, num_frames, fps):
+    for clip in clips(family, 4, size=16, num_frames=num_frames, fps=fps):
+        assert clip.frames.shape == (num_frames, 16, 16, 3)
+        assert (np.abs(np.diff(clip.frames.astype(int), axis=0)).max(axis=(1, 2, 3)) > 8).any()
