@@ -224,7 +224,7 @@ def both(*tables: dict) -> dict[str, tuple[str, ...]]:
 
 WHEN = both(backdrop_captions.WHEN, backdrop_captions.UNSEEN_WHEN)
 WHERE = both(backdrop_captions.WHERE, backdrop_captions.UNSEEN_WHERE)
-# What a family's captions may claim: a key of the facts or of the first subject's, and the phrases for each of its values.
+# What captions may claim: a key of the facts or of the first subject's, and the phrases for each of its values.
 CLAIMS = {
     "weather": {
         "backdrop": WHEN,
