@@ -275,11 +275,15 @@ CLAIMS = {
             "black": ("on black", "black background", "black ground", "black backdrop"),
             "dark blue": ("dark blue", "navy"),
         },
-        "motion": both(candle_captions.MOTIONS, candle_captions.UNSEEN_MOTIONS),
+        "motion": both(
+            candle_captions.MOTIONS,
+            candle_captions.UNSEEN_MOTIONS,
+            {motion: tuple(sum(forms, ())) for motion, forms in candle_captions.FINITE.items()},
+        ),
     },
     "rockets": {
         "backdrop": WHEN,
-        "place": WHERE,
+        "place": {place: WHERE[place] for place in ("city", "hills")},
         "colour": rocket_captions.COLOURS,
         "size": both(rocket_captions.SIZES, rocket_captions.UNSEEN_SIZES),
     },
