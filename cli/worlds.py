@@ -2,12 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from t2v.cli.console import answer, progress_bar
-from t2v.config import MAX_SEED
+from t2v.config import MAX_SEED, FamilyName, SplitName
 
 
 def worlds(
@@ -17,14 +17,30 @@ def worlds(
     size: Annotated[int, typer.Option(min=16, max=512, help="Width and height in pixels.")] = 64,
     frames: Annotated[int, typer.Option("--frames", "--num-frames", min=4, max=128, help="Frames of a clip.")] = 10,
     fps: Annotated[float, typer.Option(min=1, max=50, help="Frames a second.")] = 8.0,
+    families: Annotated[
+        str | None,
+        typer.Option(help=f"Some of {', '.join(get_args(FamilyName))}, with commas between; all by default."),
+    ] = None,
+    split: Annotated[
+        SplitName,
+        typer.Option(help="Clips to train on (seen), or of what those leave out for ever; all: of any combination."),
+    ] = "seen",
 ) -> None:
-    """Draw captioned clips of shapes and fireworks to train on."""
+    """Draw captioned clips to train on: shapes, fireworks, weather and more, without what evaluation holds out."""
     from t2v.data.worlds import write_worlds
 
     # Starting a process takes as long as drawing some fifty clips.
     workers = min(os.cpu_count() or 1, num_clips // 50 + 1)
     drawn = write_worlds(
-        folder, num_clips=num_clips, seed=seed, size=size, num_frames=frames, fps=fps, num_workers=workers
+        folder,
+        num_clips=num_clips,
+        seed=seed,
+        size=size,
+        num_frames=frames,
+        fps=fps,
+        families=None if families is None else [name.strip() for name in families.split(",")],
+        split=split,
+        num_workers=workers,
     )
     with progress_bar(unit="clips") as bar:
         task = bar.add_task("drawing", total=num_clips, note="")

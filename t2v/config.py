@@ -44,6 +44,8 @@ FormatName = Literal["gif", "webp", "png", "jpeg", "mp4", "mov", "webm", "mkv", 
 PoolingName = Literal["mean", "first"]
 EncoderPrecisionName = Literal["fp32", "int8", "nf4"]
 RecipeName = Literal["tiny", "small", "base", "seed"]
+FamilyName = Literal["shapes", "fireworks", "weather", "suns", "waves", "candles", "rockets", "pendulums"]
+SplitName = Literal["seen", "unseen-combinations", "unseen-wordings", "all"]
 
 
 class Settings(BaseModel):

@@ -218,6 +218,21 @@ def test_worlds_are_drawn_again_from_their_seed(t2v):
     assert t2v("check", "one").status == 0
 
 
+def test_worlds_draw_only_the_families_and_the_split_that_are_asked_for(t2v):
+    drawn = ("-n", 6, "--size", 16, "--frames", 4, "--seed", 5)
+    for folder, split in (("seen", "seen"), ("rest", "unseen-combinations")):
+        status, _, err = t2v("worlds", folder, *drawn, "--families", "suns, waves", "--split", split)
+        assert (status, err) == (0, "")
+        assert {path.name.split("-")[0] for path in Path(folder).glob("*.gif")} <= {"suns", "waves"}
+    one, two = ([path.read_bytes() for path in sorted(Path(folder).iterdir())] for folder in ("seen", "rest"))
+    assert one != two
+
+
+def test_an_unknown_family_of_worlds_is_refused(refused):
+    assert "unknown family 'sun'; known are shapes, fireworks" in refused("worlds", "new", "--families", "sun")
+    assert not Path("new").exists()
+
+
 def test_worlds_never_mix_with_what_is_there(refused):
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("precious")

@@ -4,11 +4,16 @@ import functools
 import itertools
 import json
 import re
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from t2v.config import FamilyName, SplitName
 from t2v.data.worlds import (
     EXAMPLE_PROMPTS,
     FAMILIES,
@@ -17,11 +22,13 @@ from t2v.data.worlds import (
     draw_world,
     firework_captions,
     fireworks,
+    prompts,
     shape_captions,
     shapes,
     skies,
     write_worlds,
 )
+from t2v.data.worlds.grammar import speak
 from t2v.errors import DatasetError, SettingsError
 
 ON_GROUND = re.compile(
@@ -59,6 +66,12 @@ def centroid(mask: np.ndarray) -> np.ndarray:
 def like(frames: np.ndarray, rgb: tuple[float, float, float]) -> np.ndarray:
     """Where pixels have nearly this colour. Shape: f h w."""
     return np.abs(frames / 255 - np.array(rgb)).max(axis=-1) < 0.08
+
+
+def read_gif(path: Path) -> np.ndarray:
+    """Shape: f h w 3."""
+    with Image.open(path) as file:
+        return np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(file)])
 
 
 def words_to_names(table: dict) -> dict[str, str]:
@@ -102,12 +115,20 @@ def test_more_frames_show_the_same_fireworks_in_smaller_steps():
         assert np.array_equal(short.frames, long.frames[::4])
 
 
-def test_all_families_and_all_their_kinds_are_drawn():
-    mixed = [draw_world(0, index, size=8, num_frames=4).facts for index in range(200)]
-    share = sum(facts["family"] == "shapes" for facts in mixed) / 200
-    assert {facts["family"] for facts in mixed} == set(FAMILIES)
-    assert 0.45 < share < 0.65
+def test_families_come_in_their_shares_two_fifths_shapes_and_a_fifth_fireworks():
+    drawn = Counter(draw_world(0, index, size=8, num_frames=4).facts["family"] for index in range(400))
+    assert sum(family.share for family in FAMILIES.values()) == pytest.approx(1)
+    assert (FAMILIES["shapes"].share, FAMILIES["fireworks"].share) == (0.4, 0.2)
+    for name, family in FAMILIES.items():
+        assert abs(drawn[name] / 400 - family.share) < 3 * np.sqrt(family.share * (1 - family.share) / 400)
 
+
+def test_families_and_splits_have_the_names_that_can_be_asked_for():
+    assert tuple(FAMILIES) == get_args(FamilyName)
+    assert (*prompts.SPLITS, "all") == get_args(SplitName)
+
+
+def test_all_kinds_of_shapes_and_fireworks_are_drawn():
     shape_facts = [clip.facts for clip in tiny_worlds("shapes")]
     subjects = [subject for facts in shape_facts for subject in facts["subjects"]]
     assert {subject["subject"] for subject in subjects} == set(shapes.SHAPES)
@@ -336,8 +357,8 @@ def test_captions_use_the_words_that_are_listed_and_all_of_them():
     for family in FAMILIES.values():
         for _ in range(500):
             scene = family.plan(rng)
-            for caption in itertools.chain.from_iterable(family.captions(scene, rng) for _ in range(8)):
-                said.update(re.findall("[a-z]+", caption))
+            for unseen in (False,) * 8 + (True,) * 2:
+                said.update(re.findall("[a-z]+", speak(rng, partial(family.sentence, scene), unseen=unseen)[0]))
     assert said == set(caption_words())
 
 
@@ -353,7 +374,7 @@ def test_fireworks_at_night_is_itself_a_common_caption():
 
 
 def test_every_clip_has_one_to_three_captions_in_different_words():
-    for clip in itertools.chain(tiny_worlds("shapes"), tiny_worlds("fireworks")):
+    for clip in itertools.chain.from_iterable(map(tiny_worlds, FAMILIES)):
         assert 1 <= len(clip.captions) <= 3
         assert len(set(clip.captions)) == len(clip.captions)
         assert all(caption == " ".join(caption.split()) for caption in clip.captions)
@@ -362,7 +383,7 @@ def test_every_clip_has_one_to_three_captions_in_different_words():
 def test_too_few_frames_and_unknown_families_are_refused():
     with pytest.raises(SettingsError, match="3 frames cannot show a motion; ask for 4 or more"):
         draw_world(0, 0, num_frames=3)
-    with pytest.raises(SettingsError, match="unknown family 'firework'; known are shapes, fireworks"):
+    with pytest.raises(SettingsError, match="unknown family 'firework'; known are shapes, fireworks, weather"):
         draw_world(0, 0, families=("firework",))
 
 
@@ -370,11 +391,10 @@ def test_written_clips_read_back(tmp_path):
     folder = tmp_path / "new" / "gifs"
     assert list(write_worlds(folder, num_clips=4, seed=3, size=32, start=2)) == [1, 2, 3, 4]
     for index in range(2, 6):
-        clip = draw_world(3, index, size=32)
+        clip = draw_world(3, index, size=32, split="seen")
         stem = f"{clip.facts['family']}-{index:05d}"
         assert (folder / f"{stem}.txt").read_text().splitlines() == list(clip.captions)
-        with Image.open(folder / f"{stem}.gif") as file:
-            frames = np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(file)])
+        frames = read_gif(folder / f"{stem}.gif")
         assert frames.shape == clip.frames.shape
         assert np.abs(frames.astype(int) - clip.frames).mean() < 4
 
@@ -405,3 +425,15 @@ def test_a_folder_with_other_files_or_other_worlds_is_refused(tmp_path):
     list(write_worlds(other, num_clips=2, size=16, seed=1))
     with pytest.raises(DatasetError, match="not of these clips"):
         list(write_worlds(other, num_clips=2, size=16, seed=2))
+    with pytest.raises(DatasetError, match="not of these clips"):
+        list(write_worlds(other, num_clips=2, size=16, seed=1, split="unseen-wordings"))
+
+
+def test_the_clips_that_come_with_the_project_are_drawn_again(tmp_path):
+    """`t2v worlds data --num-clips 12 --seed 3 --families shapes,fireworks`"""
+    list(write_worlds(tmp_path, num_clips=12, seed=3, families=("shapes", "fireworks")))
+    kept = Path(__file__).parents[2] / "data"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in kept.iterdir())
+    for path in kept.glob("*.txt"):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+        assert np.array_equal(*(read_gif(folder / f"{path.stem}.gif") for folder in (kept, tmp_path)))

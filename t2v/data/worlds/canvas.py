@@ -91,6 +91,28 @@ def polygon_distance(vertices: FloatArray, x: FloatArray, y: FloatArray) -> Floa
     return signed
 
 
+def spindle_distance(
+    off_x: FloatArray, off_y: FloatArray, heights: FloatArray, halves: FloatArray, lean: FloatArray | float = 0.0
+) -> FloatArray:
+    """Distance, negative inside, to the edge of a figure that at each height reaches as far left as right.
+
+    Close to the edge it is nearly the true one, at a tenth of the cost of a polygon's.
+    off_x: 1 w; off_y: h 1; heights: m, rising; halves: m, how wide on either side; lean: m, where the middle is
+    """
+    y = off_y[:, 0]
+    half, middle = np.interp(y, heights, halves), np.interp(y, heights, np.broadcast_to(lean, heights.shape))
+    slope = np.interp(y, heights, np.gradient(halves, heights))
+    sides = (np.abs(off_x - middle[:, None]) - half[:, None]) / np.hypot(1, slope)[:, None]
+    distance: FloatArray = np.maximum(sides, np.maximum(heights[0] - y, y - heights[-1])[:, None])
+    return distance
+
+
+def shaded(rgb: RGB, factor: float) -> RGB:
+    """A colour made darker or, as far as it goes, lighter."""
+    red, green, blue = (min(1.0, level * factor) for level in rgb)
+    return red, green, blue
+
+
 def to_uint8(image: FloatArray) -> NDArray[np.uint8]:
     """Levels 0 to 255 of an image in [0, 1]."""
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)

@@ -81,19 +81,19 @@ def plan(rng: np.random.Generator) -> Scene:
     """Choose a scene; nothing in it depends on size, frames or rate."""
     ground = pick(rng, tuple(GROUNDS))
     if not chance(rng, PAIR_PROB):
-        colour = pick(rng, _colours_on(ground))
+        colour = pick(rng, colours_on(ground))
         subject = _subject(rng, _kind(rng), colour, Lane(0, 0, 1, 1), alone=True)
-        return Scene(ground, _tint(rng, GROUNDS[ground]), (subject,), twins=False)
+        return Scene(ground, tint(rng, GROUNDS[ground]), (subject,), twins=False)
     twins = chance(rng, TWIN_PROB)
     first = _kind(rng)
     second = first if twins else _kind(rng)
-    colours = [str(name) for name in rng.permutation(_colours_on(ground))[:2]]
+    colours = [str(name) for name in rng.permutation(colours_on(ground))[:2]]
     if twins:
         colours[1] = colours[0]
     lanes = _lanes(rng, first[1], second[1])
     one = _subject(rng, first, colours[0], lanes[0], alone=False)
     two = _subject(rng, second, colours[1], lanes[1], alone=False, size=one.size if twins else None)
-    return Scene(ground, _tint(rng, GROUNDS[ground]), (one, two), twins)
+    return Scene(ground, tint(rng, GROUNDS[ground]), (one, two), twins)
 
 
 def facts(scene: Scene) -> dict[str, Any]:
@@ -119,14 +119,14 @@ def draw(scene: Scene, clock: Clock, size: int) -> NDArray[np.uint8]:
     return np.stack(frames)
 
 
-def _colours_on(ground: str) -> tuple[str, ...]:
+def colours_on(ground: str) -> tuple[str, ...]:
     """Colours that stand out from a ground."""
     return tuple(
         name for name, rgb in COLOURS.items() if np.linalg.norm(np.subtract(rgb, GROUNDS[ground])) >= MIN_CONTRAST
     )
 
 
-def _tint(rng: np.random.Generator, rgb: RGB) -> RGB:
+def tint(rng: np.random.Generator, rgb: RGB) -> RGB:
     """A colour a little lighter or darker than its name says, and a trace off in hue."""
     shift = rng.uniform(-0.02, 0.02) + rng.uniform(-0.01, 0.01, 3)
     red, green, blue = np.clip(np.asarray(rgb) + shift, 0, 1)
@@ -184,7 +184,7 @@ def _subject(
         colour=colour,
         motion=motion,
         size=size,
-        rgb=_tint(rng, COLOURS[colour]),
+        rgb=tint(rng, COLOURS[colour]),
         widths=widths,
         start=start,
         end=end,

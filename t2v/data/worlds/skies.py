@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from t2v.data.worlds.canvas import RGB, FloatArray, over, pixel_centres, splat, vertical_gradient
+from t2v.data.worlds.canvas import RGB, FloatArray, over, pixel_centres, shaded, splat, vertical_gradient
 
 SKIES = ("night", "dusk", "day")
 PLACES = ("nowhere", "city", "hills", "water")
@@ -70,7 +70,7 @@ def plan_backdrop(rng: np.random.Generator, sky: str, place: str) -> Backdrop:
 def paint_backdrop(backdrop: Backdrop, size: int) -> tuple[FloatArray, Ground]:
     """The sky, and the ground that hides what is behind it. Sky: h w 3."""
     top, foot = SKY_COLOURS[backdrop.sky]
-    sky = vertical_gradient(_scaled(top, backdrop.tint[0]), _scaled(foot, backdrop.tint[1]), size)
+    sky = vertical_gradient(shaded(top, backdrop.tint[0]), shaded(foot, backdrop.tint[1]), size)
     if backdrop.sky == "night":
         x, y, brightness = backdrop.stars.T
         sky = over(sky, (1, 1, 1), np.clip(splat(x, y, brightness, sigma=0.006, size=size), 0, 1))
@@ -92,11 +92,6 @@ def reflect(image: FloatArray, backdrop: Backdrop) -> FloatArray:
     below = np.clip(depth * size + 0.5, 0, 1)[:, None, None]
     mixed: FloatArray = image * (1 - below) + water * below
     return mixed
-
-
-def _scaled(rgb: RGB, factor: float) -> RGB:
-    red, green, blue = (min(1.0, level * factor) for level in rgb)
-    return red, green, blue
 
 
 def _windows(rng: np.random.Generator, tops: FloatArray) -> FloatArray:
