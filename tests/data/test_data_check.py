@@ -161,9 +161,9 @@ def test_files_of_other_kinds_are_counted_and_gifs_of_other_names_found(folder):
     os.mkfifo(folder / "pipe.dat")
     (finding,) = check_folder(folder, recipe()).findings
     assert finding.sentence == "3 files of other kinds passed over: .db (1), .dat (1), .pdf (1)"
-    copy(folder, "photo.jpg")
+    copy(folder, "photo.bak")
     told = found(check_folder(folder, recipe()))
-    assert told == {"wrong_ending": ("photo.jpg",), "passed_over": ()}
+    assert told == {"wrong_ending": ("photo.bak",), "passed_over": ()}
 
 
 def test_a_damaged_file_is_left_out_and_makes_the_verdict(folder):

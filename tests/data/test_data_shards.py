@@ -231,6 +231,7 @@ def test_a_member_larger_than_a_file_may_be_is_not_read(tmp_path):
     clips = load_shards([path], bounded, say=said.append)
     assert [record.num_frames for record in clips.records] == [0, 2]
     assert clips.frames.resolve(0) == 1
+    clips.frames.close()
     assert said == [
         "left out: a.tar/a.gif has 2 MB; the most is 1 MB (limits.max_bytes); the next of its shard takes its place"
     ]
