@@ -1,5 +1,4 @@
-"""Which clip a name in a file of captions means: by its spelling alone, so that no row reaches the clip beside its
-own."""
+"""Which clip a name in a file of captions means: by its spelling alone, never by its place."""
 
 import os
 import posixpath

@@ -4,6 +4,7 @@ import json
 import math
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +107,11 @@ def draw(training: Training, pooled: Tensor | None, *, seed: int = 0) -> Tensor:
     return torch.cat([step.x_t for step in steps if step.is_last])
 
 
-def test_several_cores_take_the_clips_of_a_pass_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_cores_take_the_clips_of_a_pass_side_by_side(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     clips = clips_of([(200, 30, 30), (30, 30, 200)], captioned=True)
     one_core = start(tmp_path / "one", least_recipe(num_steps=2), clips)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    torch.set_num_threads(2)
     two_cores = start(tmp_path / "two", least_recipe(num_steps=2), clips)
     seen: list[tuple[str, int]] = []
     two_cores.network.register_forward_pre_hook(
