@@ -144,7 +144,12 @@ _PICTURES: tuple[tuple[str, Level, str, _Holds], ...] = (
         lambda clip, look, recipe: clip.num_frames > 1 and look.num_changes == 0 and not look.is_flat,
     ),
     ("flashing", "note", "flashing light and dark", lambda clip, look, recipe: look.num_flashes >= FLASHES),
-    ("still", "note", "with a single frame: they are stills (data.stills)", lambda clip, look, recipe: clip.num_frames == 1),
+    (
+        "still",
+        "note",
+        "with a single frame: they are stills (data.stills)",
+        lambda clip, look, recipe: clip.num_frames == 1,
+    ),
     (
         "blank_pictures",
         "note",
