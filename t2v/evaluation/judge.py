@@ -1,0 +1,32 @@
+"""The judge: reads from the pixels of a clip what it shows, by rules and not by a network.
+
+Its rules know the worlds' tables of colours and the names of their motions; they were never shown what a clip was drawn
+from. A reader is a function of a clip and one entry in READERS.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2v.evaluation.fireworks import read_fireworks
+from t2v.evaluation.pixels import FloatArray
+from t2v.evaluation.reading import Reading, nothing
+from t2v.evaluation.shapes import read_shapes
+
+# Each reads a clip f h w 3 in [0, 1], or gives None where it sees nothing of its family. The first to see something is
+# right: no two of them take the same backdrop.
+READERS: dict[str, Callable[[FloatArray], Reading | None]] = {"shapes": read_shapes, "fireworks": read_fireworks}
+
+
+def judge(frames: NDArray[np.uint8]) -> Reading:
+    """Say what a clip shows; what it cannot tell is "unknown", and where nothing is seen the family is "nothing".
+
+    frames: uint8 f h w 3, at least four frames of at least 32 pixels
+    """
+    clip = frames.astype(np.float32) / 255
+    for read in READERS.values():
+        reading = read(clip)
+        if reading is not None:
+            return reading
+    return nothing()

@@ -1,0 +1,38 @@
+"""The skies that the judge knows: night, dusk and day, read from what stays the same along each row."""
+
+import numpy as np
+
+from t2v.evaluation.pixels import RGB, FloatArray
+from t2v.evaluation.reading import UNKNOWN
+
+# Colours at the top of the frame and at its foot.
+SKIES: dict[str, tuple[RGB, RGB]] = {
+    "night": ((0.01, 0.01, 0.05), (0.06, 0.06, 0.18)),
+    "dusk": ((0.13, 0.09, 0.30), (0.68, 0.32, 0.20)),
+    "day": ((0.33, 0.60, 0.95), (0.74, 0.88, 1.00)),
+}
+OPEN_SKY = 0.7  # share of the frame, from the top, that nothing on the ground hides
+FARTHEST_SKY = 0.15  # mean difference in colour; the worlds' own skies differ by 0.07 from this table
+SKY_NOISE = 0.12  # a pixel farther from its row than this is not sky
+MIN_SKY_SHARE = 0.3
+
+
+def row_colours(clip: FloatArray) -> FloatArray:
+    """The commonest colour of each row over time: a sky, whatever passes before it. Shape: h 3."""
+    colours: FloatArray = np.median(clip.transpose(1, 0, 2, 3).reshape(clip.shape[1], -1, 3), axis=1)
+    return colours
+
+
+def read_sky(clip: FloatArray, rows: FloatArray) -> str:
+    """The name of the sky, or "unknown" where its rows are not those of any. clip: f h w 3; rows: h 3, from row_colours."""
+    height = round(OPEN_SKY * len(rows))
+    is_sky = np.linalg.norm(clip[:, :height] - rows[:height, None], axis=-1) < SKY_NOISE
+    if is_sky.mean() < MIN_SKY_SHARE:
+        return UNKNOWN
+    share = (np.arange(height)[:, None] + 0.5) / len(rows)
+    distances = {
+        name: np.linalg.norm(rows[:height] - (np.array(top) * (1 - share) + np.array(foot) * share), axis=1).mean()
+        for name, (top, foot) in SKIES.items()
+    }
+    name = min(distances, key=lambda name: distances[name])
+    return name if distances[name] < FARTHEST_SKY else UNKNOWN
