@@ -31,10 +31,12 @@ DAY_COLOURS: dict[str, RGB] = {
 CELLS = 32  # of the grid on which bursts are looked for, whatever the size of the clip
 SMOOTHING = 0.04  # of the frame, over which light is gathered
 MIN_LIGHT = 0.15  # gathered, in RGB distance from the sky: of a burst in the palest colour by day
-MIN_BIRTH = 0.28  # new light, as a share of the strongest in the clip
+MIN_BIRTH = 0.25  # new light, as a share of the strongest in the clip
+MIN_FLASH = 0.54  # the same, of the strongest within FLASH_REACH cells: a burst is never brighter than when it opens
+FLASH_REACH = 5
 APART = 3  # cells within which only the strongest birth counts
 VALLEY = 0.75  # two births at once are one where the light between them is nowhere under this share of the weaker
-MIN_BELOW = 10.0  # light found below a birth when it has opened, in cells as bright as the birth
+MIN_BELOW = 5.0  # light found below a birth when it has opened, in cells as bright as the birth
 BELOW = (0.02, 0.2)  # how far below, and half as wide, in shares of the frame
 CORE = 0.1  # radius around a birth in which its sparks are all its own
 MIN_SPARK = 0.12  # light of a pixel that has a say in the colour
@@ -60,7 +62,9 @@ def read_fireworks(clip: FloatArray) -> Reading | None:
     if not births:
         return None
     colours = [_colour(clip, rows, birth, by_day=sky == "day") for birth in births]
-    return Reading("fireworks", len(births), sky, tuple(Seen("fireworks", name, "changing", "burst") for name in colours))
+    return Reading(
+        "fireworks", len(births), sky, tuple(Seen("fireworks", name, "changing", "burst") for name in colours)
+    )
 
 
 def _gathered(light: FloatArray) -> FloatArray:
@@ -87,6 +91,7 @@ def _births(light: FloatArray) -> list[Birth]:
     new[1:] -= np.maximum.accumulate(_highest_within(light, 1), axis=0)[:-1]
     most, when = new.max(axis=0), new.argmax(axis=0)
     peaks = (most >= _highest_within(most, APART)) & (most > MIN_BIRTH * strongest)
+    peaks &= most > MIN_FLASH * _highest_within(light.max(axis=0), FLASH_REACH)
     peaks[round(OPEN_SKY * CELLS) :] = False  # where water would mirror them
     found: list[Birth] = []
     for row, column in sorted(np.argwhere(peaks).tolist(), key=lambda cell: -most[tuple(cell)]):
@@ -115,7 +120,7 @@ def _opens(light: FloatArray, birth: Birth) -> bool:
     left = max(0, birth.column - far)
     below = light[:, birth.row + 1 + near : birth.row + 1 + far, left : birth.column + far + 1].sum(axis=(1, 2))
     after = below[birth.frame + 1 : birth.frame + 3]
-    before = below[birth.frame - 1] if birth.frame else 0.0
+    before = below[max(0, birth.frame - 1)]
     return bool(len(after) and after.max() - before > MIN_BELOW * light[birth.frame, birth.row, birth.column])
 
 

@@ -59,9 +59,7 @@ def patches(mask: NDArray[np.bool_], *, least: float) -> list[list[Patch]]:
     return found
 
 
-def _joined(
-    row: NDArray[np.intp], start: NDArray[np.intp], end: NDArray[np.intp], height: int
-) -> NDArray[np.intp]:
+def _joined(row: NDArray[np.intp], start: NDArray[np.intp], end: NDArray[np.intp], height: int) -> NDArray[np.intp]:
     """A label for each run of pixels, the same for runs that touch. Runs are in order of rows, then columns."""
     parent = list(range(len(row)))
 

@@ -148,7 +148,15 @@ def _sight(frame: FloatArray, ground: FloatArray, patch: Patch, others: list[Pat
     area = alpha.sum()
     moments = np.array([(alpha * z**fold).sum() / area ** (fold / 2 + 1) for fold in FOLDS])
     spread = (alpha * np.abs(z) ** 2).sum() / area**2 - EDGE_SPREAD / area
-    return Sight(middle_x / width, middle_y / height, ground + colour, area / (width * height), moments, spread, BLUR_SPREAD / area)
+    return Sight(
+        middle_x / width,
+        middle_y / height,
+        ground + colour,
+        area / (width * height),
+        moments,
+        spread,
+        BLUR_SPREAD / area,
+    )
 
 
 def _near(others: list[Patch], shape: tuple[int, ...], *, but: Patch) -> NDArray[np.bool_]:
@@ -199,7 +207,10 @@ def _by_turns(sights: list[list[Sight]]) -> list[list[Sight | None]]:
 
 def _is_same(one: Sight, other: Sight) -> bool:
     """Whether both are one thing that has not moved."""
-    return _apart(one, other) < IN_PLACE**2 + FARTHEST_COLOUR**2 / 4 and max(abs(one.x-other.x), abs(one.y-other.y)) < IN_PLACE
+    return (
+        _apart(one, other) < IN_PLACE**2 + FARTHEST_COLOUR**2 / 4
+        and max(abs(one.x - other.x), abs(one.y - other.y)) < IN_PLACE
+    )
 
 
 def _assigned(last: list[Sight], here: list[Sight]) -> list[tuple[int, Sight]]:

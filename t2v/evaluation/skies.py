@@ -12,14 +12,20 @@ SKIES: dict[str, tuple[RGB, RGB]] = {
     "day": ((0.33, 0.60, 0.95), (0.74, 0.88, 1.00)),
 }
 OPEN_SKY = 0.7  # share of the frame, from the top, that nothing on the ground hides
-FARTHEST_SKY = 0.15  # mean difference in colour; the worlds' own skies differ by 0.07 from this table
+FARTHEST_SKY = 0.25  # mean difference in colour; the worlds' own skies are up to 0.2 lighter or darker than this table
+MIN_SURENESS = 0.6  # the nearest sky is nearer than this share of the distance to the second
 SKY_NOISE = 0.12  # a pixel farther from its row than this is not sky
-MIN_SKY_SHARE = 0.3
+MIN_SKY_SHARE = 0.4
+EMPTY_SHARE = 0.34  # of the frames, those with the emptiest skies show the colours of the sky
 
 
 def row_colours(clip: FloatArray) -> FloatArray:
-    """The commonest colour of each row over time: a sky, whatever passes before it. Shape: h 3."""
-    colours: FloatArray = np.median(clip.transpose(1, 0, 2, 3).reshape(clip.shape[1], -1, 3), axis=1)
+    """The commonest colour of each row in the frames in which least stands out from it: a sky. Shape: h 3."""
+    rows = np.median(clip, axis=2, keepdims=True)
+    height = round(OPEN_SKY * clip.shape[1])
+    unrest = np.abs(clip - rows)[:, :height].mean(axis=(1, 2, 3))
+    emptiest = np.argsort(unrest)[: max(2, round(EMPTY_SHARE * len(clip)))]
+    colours: FloatArray = np.median(rows[emptiest, :, 0], axis=0)
     return colours
 
 
@@ -34,5 +40,7 @@ def read_sky(clip: FloatArray, rows: FloatArray) -> str:
         name: np.linalg.norm(rows[:height] - (np.array(top) * (1 - share) + np.array(foot) * share), axis=1).mean()
         for name, (top, foot) in SKIES.items()
     }
-    name = min(distances, key=lambda name: distances[name])
-    return name if distances[name] < FARTHEST_SKY else UNKNOWN
+    nearest, second = sorted(distances, key=lambda name: distances[name])[:2]
+    if distances[nearest] > min(FARTHEST_SKY, MIN_SURENESS * distances[second]):
+        return UNKNOWN
+    return nearest
