@@ -1,7 +1,7 @@
 """The judge's rules for the family `fireworks`: bursts of light before a sky.
 
-A burst is known by its birth: light that is strong, in one place, new, and that a moment later is on all sides of that place.
-The rocket that climbs before it leaves nothing below.
+A burst is known by its birth: light that is strong, in one place and new, and that opens from there a moment later. The
+rocket that climbs before it leaves nothing below.
 """
 
 from typing import NamedTuple
@@ -29,16 +29,17 @@ DAY_COLOURS: dict[str, RGB] = {
     "white": (1.00, 1.00, 1.00),
 }
 CELLS = 32  # of the grid on which bursts are looked for, whatever the size of the clip
-SMOOTHING = 0.04  # of the frame, over which light is gathered
+SMOOTHING = 0.05  # of the frame, over which light is gathered
 MIN_LIGHT = 0.15  # gathered, in RGB distance from the sky: of a burst in the palest colour by day
 MIN_BIRTH = 0.25  # new light, as a share of the strongest in the clip
-MIN_FLASH = 0.54  # the same, of the strongest within FLASH_REACH cells: a burst is never brighter than when it opens
+MIN_FLASH = 0.47  # the same, of the strongest within FLASH_REACH cells: a burst is never brighter than when it opens
 FLASH_REACH = 5
-APART = 3  # cells within which only the strongest birth counts
-VALLEY = 0.75  # two births at once are one where the light between them is nowhere under this share of the weaker
+APART = 4  # cells within which only the strongest birth counts
+VALLEY = 0.85  # two births at once are one where the light between them is nowhere under this share of the weaker
 MIN_BELOW = 5.0  # light found below a birth when it has opened, in cells as bright as the birth
 BELOW = (0.02, 0.2)  # how far below, and half as wide, in shares of the frame
-CORE = 0.1  # radius around a birth in which its sparks are all its own
+MOMENT = 0.11  # of the clip, in which a burst opens
+MAX_REACH = 0.22  # radius around a birth in which its colour is looked for, unless another birth is near
 MIN_SPARK = 0.12  # light of a pixel that has a say in the colour
 MIN_COSINE = 0.93  # between the light of a pixel and a colour; colours are 0.89 apart or less
 MIN_VOTE = 0.4
@@ -61,7 +62,7 @@ def read_fireworks(clip: FloatArray) -> Reading | None:
     births = _births(_gathered(np.linalg.norm(clip - rows[:, None], axis=-1)))
     if not births:
         return None
-    colours = [_colour(clip, rows, birth, by_day=sky == "day") for birth in births]
+    colours = [_colour(clip, rows, birth, _reach(birth, births), by_day=sky == "day") for birth in births]
     return Reading(
         "fireworks", len(births), sky, tuple(Seen("fireworks", name, "changing", "burst") for name in colours)
     )
@@ -86,9 +87,9 @@ def _births(light: FloatArray) -> list[Birth]:
     strongest = light.max()
     if strongest < MIN_LIGHT:
         return []
-    new = light.copy()
+    new, moment = light.copy(), _moment(light)
     # Sparks that fly on are not new: they were beside here a moment ago.
-    new[1:] -= np.maximum.accumulate(_highest_within(light, 1), axis=0)[:-1]
+    new[moment:] -= np.maximum.accumulate(_highest_within(light, 1), axis=0)[:-moment]
     most, when = new.max(axis=0), new.argmax(axis=0)
     peaks = (most >= _highest_within(most, APART)) & (most > MIN_BIRTH * strongest)
     peaks &= most > MIN_FLASH * _highest_within(light.max(axis=0), FLASH_REACH)
@@ -99,6 +100,11 @@ def _births(light: FloatArray) -> list[Birth]:
         if _opens(light, birth) and not any(_are_one(light, birth, other) for other in found):
             found.append(birth)
     return found
+
+
+def _moment(clip: FloatArray) -> int:
+    """Frames that a burst takes to open."""
+    return max(1, round(MOMENT * (len(clip) - 1)))
 
 
 def _highest_within(light: FloatArray, cells: int) -> FloatArray:
@@ -115,18 +121,19 @@ def _highest_within(light: FloatArray, cells: int) -> FloatArray:
 
 
 def _opens(light: FloatArray, birth: Birth) -> bool:
-    """Whether light appears below a birth in the two frames after it."""
+    """Whether light appears below a birth in the two moments after it."""
+    moment = _moment(light)
     near, far = (round(distance * CELLS) for distance in BELOW)
     left = max(0, birth.column - far)
     below = light[:, birth.row + 1 + near : birth.row + 1 + far, left : birth.column + far + 1].sum(axis=(1, 2))
-    after = below[birth.frame + 1 : birth.frame + 3]
-    before = below[max(0, birth.frame - 1)]
+    after = below[birth.frame + 1 : birth.frame + 2 * moment + 1]
+    before = below[max(0, birth.frame - moment)]
     return bool(len(after) and after.max() - before > MIN_BELOW * light[birth.frame, birth.row, birth.column])
 
 
 def _are_one(light: FloatArray, birth: Birth, other: Birth) -> bool:
     """Whether two peaks of new light are parts of one burst."""
-    if abs(birth.frame - other.frame) > 1:
+    if abs(birth.frame - other.frame) > _moment(light):
         return False
     rows = np.linspace(birth.row, other.row, 12).round().astype(int)
     columns = np.linspace(birth.column, other.column, 12).round().astype(int)
@@ -134,13 +141,19 @@ def _are_one(light: FloatArray, birth: Birth, other: Birth) -> bool:
     return bool(between >= VALLEY * min(light[one.frame, one.row, one.column] for one in (birth, other)))
 
 
-def _colour(clip: FloatArray, rows: FloatArray, birth: Birth, *, by_day: bool) -> str:
+def _reach(birth: Birth, births: list[Birth]) -> float:
+    """Half the way to the next birth, in shares of the frame: light within it is this burst's own."""
+    ways = [np.hypot(birth.row - other.row, birth.column - other.column) for other in births if other is not birth]
+    return float(min([MAX_REACH, *(way / 2 / CELLS for way in ways)]))
+
+
+def _colour(clip: FloatArray, rows: FloatArray, birth: Birth, reach: float, *, by_day: bool) -> str:
     """The colour that most light near a birth has just after it; its first flash is white whatever its colour."""
     num_frames, height, width = clip.shape[:3]
-    frames = slice(min(birth.frame + 1, num_frames - 1), birth.frame + 3)
+    frames = slice(min(birth.frame + 1, num_frames - 1), birth.frame + 2 * _moment(clip) + 1)
     y, x = (np.arange(height)[:, None] + 0.5) / height, (np.arange(width) + 0.5) / width
     middle_y, middle_x = (birth.row + 0.5) / CELLS, (birth.column + 0.5) / CELLS
-    near = np.hypot(y - middle_y, x - middle_x) < CORE
+    near = np.hypot(y - middle_y, x - middle_x) < reach
     sky = np.broadcast_to(rows[:, None], clip.shape[1:])[near]
     pixels = clip[frames, near]
     if by_day:

@@ -14,8 +14,8 @@ class Interval(NamedTuple):
 def wilson(num_right: int, num_all: int, *, z: float = 1.959964) -> Interval:
     """Wilson's score interval of a share: the shares p that lie within z standard errors of what was counted.
 
-    These are the roots of (p_seen - p)^2 = z^2 p (1 - p) / n, which never leave [0, 1] and do not shrink to a point where
-    all or none are right, unlike p_seen +- z sqrt(p_seen (1 - p_seen) / n). Of no clips at all nothing is known: [0, 1].
+    These are the roots of (p_seen - p)^2 = z^2 p (1 - p) / n, which never leave [0, 1] and do not shrink to a point
+    where all or none are right, unlike p_seen +- z sqrt(p_seen (1 - p_seen) / n). Of no clips nothing is known: [0, 1].
 
     z: 1.96 for 95% confidence
     Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference.

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from t2v.evaluation.fireworks import read_fireworks
 from t2v.evaluation.pixels import FloatArray
-from t2v.evaluation.reading import Reading, nothing
+from t2v.evaluation.reading import UNKNOWN, Reading, nothing
 from t2v.evaluation.shapes import read_shapes
+from t2v.evaluation.skies import read_sky, row_colours
 
-# Each reads a clip f h w 3 in [0, 1], or gives None where it sees nothing of its family. The first to see something is
-# right: no two of them take the same backdrop.
+# Each reads a clip f h w 3 in [0, 1], or gives None where it does not see the backdrop of its family.
 READERS: dict[str, Callable[[FloatArray], Reading | None]] = {"shapes": read_shapes, "fireworks": read_fireworks}
 
 
@@ -25,8 +25,16 @@ def judge(frames: NDArray[np.uint8]) -> Reading:
     frames: uint8 f h w 3, at least four frames of at least 32 pixels
     """
     clip = frames.astype(np.float32) / 255
+    unsure = []
     for read in READERS.values():
         reading = read(clip)
-        if reading is not None:
+        if reading is None:
+            continue
+        if any(seen.subject != UNKNOWN for seen in reading.subjects):
             return reading
-    return nothing()
+        unsure.append(reading)
+    sky = read_sky(clip, row_colours(clip))
+    if sky != UNKNOWN or not unsure:
+        return nothing(sky)
+    # Something on a plain ground that is no shape is still that, unless it is something else to another reader.
+    return unsure[0]

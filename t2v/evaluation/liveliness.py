@@ -22,8 +22,8 @@ def flicker(frames: NDArray[np.uint8]) -> float:
 
         sqrt(mean over t of (m[t+1] - 2 m[t] + m[t-1])^2), where m[t] is the mean brightness of frame t
 
-    A steady change (a sunrise) is no flicker, nor is motion that leaves the mean as it is; a frame that is too bright or
-    too dark is. For a brightness that alternates between -a and a it is 4 a, for white noise of spread s sqrt(6) s.
+    A steady change (a sunrise) is no flicker, nor is motion that leaves the mean as it is; a frame that is too bright
+    or too dark is. For a brightness that alternates between -a and a it is 4 a, for white noise of spread s sqrt(6) s.
     frames: uint8 f h w c with c of 1 or 3, at least three frames
     """
     levels = _levels(frames)

@@ -1,4 +1,4 @@
-"""Whether samples are copies of training clips: how near each is to its nearest, against the same for held-out clips."""
+"""Whether samples are copies: how near each is to its nearest training clip, against the same for held-out clips."""
 
 from typing import NamedTuple
 
@@ -30,8 +30,8 @@ def nearest_clips(clips: ArrayLike, known: ArrayLike) -> Nearest:
 
         min over k of sqrt(|x - k|^2 / d), with |x - k|^2 = |x|^2 - 2 x . k + |k|^2
 
-    clips, known: n ... and m ... arrays of the same shape but for the first axis; uint8 clips or features. Both are read
-        a block at a time, so memory does not grow with either and a memory-mapped array need not fit in it.
+    clips, known: n ... and m ... arrays of the same shape but for the first axis; uint8 clips or features. Both are
+        read a block at a time, so memory does not grow with either and a memory-mapped array need not fit in it.
     """
     queries, others = np.asanyarray(clips), np.asanyarray(known)
     assert queries.shape[1:] == others.shape[1:], f"clips are {queries.shape[1:]}, the known ones {others.shape[1:]}"

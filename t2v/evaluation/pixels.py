@@ -20,7 +20,7 @@ def nearest_name(
     rgb: 3, in [0, 1]
     farthest: distance beyond which no name fits
     sureness: the nearest name must be nearer than this share of the distance to the second
-    light: how much a difference in mere brightness counts; under 1 forgives a clip that is darker or brighter as a whole
+    light: how much a difference in mere brightness counts; under 1 forgives a clip that is darker as a whole
     """
     differences = np.array(list(names.values())) - rgb
     grey = differences.mean(axis=1, keepdims=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 UNKNOWN = "unknown"  # something is there that is none of what the judge knows
@@ -10,25 +11,31 @@ NOTHING = "nothing"  # the family of a clip in which nothing is seen
 MANY = "many"  # asked as a colour: of at least MANY_COLOURS kinds
 MANY_COLOURS = 3
 
-TRAITS = ("subject", "colour", "size", "motion")
+WHOLE = ("family", "number", "backdrop")
+TRAITS = ("subject", "colour", "size", "motion", "speed")
 
 
 class Seen(NamedTuple):
-    """One subject as it was seen; every entry may be "unknown"."""
+    """One subject as it was seen; every entry may be "unknown". speed: empty where the family has none."""
 
     subject: str
     colour: str
     size: str
     motion: str
+    speed: str = ""
 
 
 class Reading(NamedTuple):
-    """What a clip shows, in the names of the worlds' facts."""
+    """What a clip shows, in the names of the worlds' facts.
+
+    others: what only some families have (a place, an amount, a wind); what a reader does not read is not in it
+    """
 
     family: str
     number: int
     backdrop: str
     subjects: tuple[Seen, ...]
+    others: Mapping[str, str] = MappingProxyType({})
 
 
 def nothing(backdrop: str = UNKNOWN) -> Reading:
@@ -39,20 +46,23 @@ def nothing(backdrop: str = UNKNOWN) -> Reading:
 def agrees(reading: Reading, asked: Mapping[str, Any]) -> dict[str, bool]:
     """Whether a reading is what was asked for, attribute by attribute; what was not asked gets no verdict.
 
-    asked: any of family, number, backdrop and subjects; subjects is a sequence of any of subject, colour, size, motion
-        for each subject asked for (facts of the worlds have this form; what else they say is not judged)
-    Result: for each attribute asked of any subject one verdict over all subjects. Subjects are matched to those seen in
-        the order in which most is right, so that a red circle and a blue square are wrong where a blue circle was asked.
-        Of fireworks the colours are compared as a set, as captions name them; the colour "many" is right where three or
-        more are seen.
+    asked: facts of the worlds, or any part of them: family, number, backdrop, place and so on, and subjects, a sequence
+        of any of subject, colour, size, motion and speed for each subject asked for
+    Result: a verdict for each attribute asked, those of subjects over all subjects at once. Subjects are matched to
+        those seen in the order in which most is right, so that a red circle and a blue square are wrong where a blue circle
+        and a red square were asked. Fireworks nobody tells apart: their colours are compared as a set, and "many" is
+        right where three or more are seen. What the reader of the right family does not read gets no verdict.
     """
     verdicts: dict[str, bool] = {}
-    for attribute in ("family", "number", "backdrop"):
-        if asked.get(attribute) is not None:
-            verdicts[attribute] = getattr(reading, attribute) == asked[attribute]
-    subjects = asked.get("subjects", ())
+    for attribute, wish in asked.items():
+        if attribute == "subjects" or wish is None:
+            continue
+        if attribute in WHOLE:
+            verdicts[attribute] = getattr(reading, attribute) == wish
+        elif attribute in reading.others or reading.family != asked.get("family", reading.family):
+            verdicts[attribute] = reading.others.get(attribute) == wish
     compare = _SUBJECT_VERDICTS.get(reading.family, _one_by_one)
-    return verdicts | compare(reading.subjects, subjects)
+    return verdicts | compare(reading.subjects, asked.get("subjects", ()))
 
 
 def _one_by_one(seen: Sequence[Seen], asked: Sequence[Mapping[str, str]]) -> dict[str, bool]:

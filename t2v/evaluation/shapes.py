@@ -1,6 +1,6 @@
 """The judge's rules for the family `shapes`: plain shapes on a plain ground, each with a motion of its own.
 
-A shape is known by its holomorphic moments c_n, the integrals of alpha * (x + iy)^n around its middle: of the four shapes
+A shape is known by its holomorphic moments c_n, the integrals of alpha * (x + iy)^n around its middle: of the four
 only a triangle has c_3, only a square c_4, only a star c_5, and a circle has none of them, while c_2 vanishes for all.
 As x + iy to any power is harmonic, no round blur changes them; and their phase tells how far the shape is turned
 (Flusser, Suk and Zitova 2009, Moments and Moment Invariants in Pattern Recognition, chapter 2).
@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v.evaluation.skies import OPEN_SKY
-from t2v.evaluation.tracks import IN_PLACE, Track, motion_of
 from t2v.evaluation.pixels import RGB, FloatArray, Patch, nearest_name, patches
 from t2v.evaluation.reading import UNKNOWN, Reading, Seen, nothing
+from t2v.evaluation.skies import OPEN_SKY
+from t2v.evaluation.tracks import IN_PLACE, Track, motion_of
 
 COLOURS: dict[str, RGB] = {
     "red": (0.90, 0.12, 0.13),
@@ -38,7 +38,7 @@ FARTHEST_COLOUR = 0.22  # names of colours are 0.33 apart or more
 FARTHEST_GROUND = 0.11  # of the grounds white and cream are nearest, 0.2 apart; weighted for brightness 0.13
 
 GROUND_NOISE = 0.12  # farther from the ground a pixel is no longer ground
-MIN_GROUND_SHARE = 0.5  # of all pixels
+MIN_GROUND_SHARE = 0.56  # of all pixels; the largest shapes leave 0.62
 MAX_SLOPE = 0.03  # of a channel, between the upper and the lower third of what may be sky; the palest night has 0.045
 MIN_CONTRAST = 0.2  # halfway to the palest shape there is
 MIN_AREA = 0.009  # share of the frame; a star of a sixth of the width covers more

@@ -13,6 +13,7 @@ SKIES: dict[str, tuple[RGB, RGB]] = {
 }
 OPEN_SKY = 0.7  # share of the frame, from the top, that nothing on the ground hides
 FARTHEST_SKY = 0.25  # mean difference in colour; the worlds' own skies are up to 0.2 lighter or darker than this table
+MIN_SLOPE = 0.4  # of the way from the top's colour to the foot's that the sky of that name goes; a plain ground has 0
 MIN_SURENESS = 0.6  # the nearest sky is nearer than this share of the distance to the second
 SKY_NOISE = 0.12  # a pixel farther from its row than this is not sky
 MIN_SKY_SHARE = 0.4
@@ -30,7 +31,10 @@ def row_colours(clip: FloatArray) -> FloatArray:
 
 
 def read_sky(clip: FloatArray, rows: FloatArray) -> str:
-    """The name of the sky, or "unknown" where its rows are not those of any. clip: f h w 3; rows: h 3, from row_colours."""
+    """The name of the sky, or "unknown" where its rows are not those of any.
+
+    clip: f h w 3; rows: h 3, from row_colours
+    """
     height = round(OPEN_SKY * len(rows))
     is_sky = np.linalg.norm(clip[:, :height] - rows[:height, None], axis=-1) < SKY_NOISE
     if is_sky.mean() < MIN_SKY_SHARE:
@@ -43,4 +47,14 @@ def read_sky(clip: FloatArray, rows: FloatArray) -> str:
     nearest, second = sorted(distances, key=lambda name: distances[name])[:2]
     if distances[nearest] > min(FARTHEST_SKY, MIN_SURENESS * distances[second]):
         return UNKNOWN
-    return nearest
+    return nearest if _slope(rows[:height], *SKIES[nearest]) > MIN_SLOPE else UNKNOWN
+
+
+def _slope(rows: FloatArray, top: RGB, foot: RGB) -> float:
+    """How far rows go along the way of a sky, as a share of what it goes itself over as many."""
+    third = len(rows) // 3
+    # Medians: a few rows may be hidden all along.
+    gone = np.median(rows[-third:], axis=0) - np.median(rows[:third], axis=0)
+    # The middles of the outer thirds are two thirds of the open sky apart.
+    way = (np.array(foot) - np.array(top)) * OPEN_SKY * 2 / 3
+    return float(gone @ way / (way @ way))

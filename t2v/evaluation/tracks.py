@@ -14,9 +14,9 @@ MIN_GROWTH = 0.15  # logarithm of the widths at the ends
 SAME_WIDTH = 0.12  # the same, over the whole clip
 MIN_TURNS = 0.12
 STEADY = 0.9  # share of the variance that a steady motion explains; shuffled frames have next to nothing of it
-MIN_BOUNCES, MAX_BOUNCE_RATE = 1.3, 0.3  # cycles in all and between two frames
-BOUNCE_RATES, BOUNCE_PHASES = 24, 20  # how finely they are searched
-STEADY_BOUNCE = 0.93
+MIN_BOUNCES, MAX_BOUNCE_RATE = 1.3, 0.26  # cycles in all and between two frames
+BOUNCE_RATES, BOUNCE_PHASES = 30, 30  # how finely they are searched
+STEADY_BOUNCE = 0.96
 MIN_HIDDEN = 0.15  # share of the frames in which what blinks is gone
 
 
