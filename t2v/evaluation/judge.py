@@ -10,13 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v.evaluation.fireworks import read_fireworks
+from t2v.evaluation.pendulums import read_pendulums
 from t2v.evaluation.pixels import FloatArray
 from t2v.evaluation.reading import UNKNOWN, Reading, nothing
 from t2v.evaluation.shapes import read_shapes
 from t2v.evaluation.skies import read_sky, row_colours
+from t2v.evaluation.suns import read_suns
+from t2v.evaluation.waves import read_waves
 
 # Each reads a clip f h w 3 in [0, 1], or gives None where it does not see the backdrop of its family.
-READERS: dict[str, Callable[[FloatArray], Reading | None]] = {"shapes": read_shapes, "fireworks": read_fireworks}
+READERS: dict[str, Callable[[FloatArray], Reading | None]] = {
+    "shapes": read_shapes,
+    "pendulums": read_pendulums,
+    "suns": read_suns,
+    "waves": read_waves,
+    "fireworks": read_fireworks,
+}
 
 
 def judge(frames: NDArray[np.uint8]) -> Reading:

@@ -49,9 +49,9 @@ def agrees(reading: Reading, asked: Mapping[str, Any]) -> dict[str, bool]:
     asked: facts of the worlds, or any part of them: family, number, backdrop, place and so on, and subjects, a sequence
         of any of subject, colour, size, motion and speed for each subject asked for
     Result: a verdict for each attribute asked, those of subjects over all subjects at once. Subjects are matched to
-        those seen in the order in which most is right, so that a red circle and a blue square are wrong where a blue circle
-        and a red square were asked. Fireworks nobody tells apart: their colours are compared as a set, and "many" is
-        right where three or more are seen. What the reader of the right family does not read gets no verdict.
+        those seen in the order in which most is right, so that a red circle and a blue square are wrong where a blue
+        circle and a red square were asked. Fireworks nobody tells apart: their colours are compared as a set, and
+        "many" is right where three or more are seen. What the right family's reader does not read gets no verdict.
     """
     verdicts: dict[str, bool] = {}
     for attribute, wish in asked.items():

@@ -39,7 +39,7 @@ FARTHEST_GROUND = 0.11  # of the grounds white and cream are nearest, 0.2 apart;
 
 GROUND_NOISE = 0.12  # farther from the ground a pixel is no longer ground
 MIN_GROUND_SHARE = 0.56  # of all pixels; the largest shapes leave 0.62
-MAX_SLOPE = 0.03  # of a channel, between the upper and the lower third of what may be sky; the palest night has 0.045
+MAX_SLOPE = 0.025  # of a channel, between the upper and the lower third of what may be sky; the palest night has 0.045
 MIN_CONTRAST = 0.2  # halfway to the palest shape there is
 MIN_AREA = 0.009  # share of the frame; a star of a sixth of the width covers more
 MAX_SUBJECTS = 4
@@ -97,12 +97,12 @@ class Sight(NamedTuple):
 
 def read_shapes(clip: FloatArray) -> Reading | None:
     """Read a clip of plain shapes; None where the ground is not plain. clip: f h w 3 in [0, 1]."""
-    ground = np.median(clip.reshape(-1, 3), axis=0)
-    contrast = np.linalg.norm(clip - ground, axis=-1)
-    if not _is_plain(clip, contrast < GROUND_NOISE):
+    ground = plain_ground(clip)
+    if ground is None:
         return None
     backdrop = nearest_name(ground, GROUNDS, farthest=FARTHEST_GROUND, light=0.5)
     size = clip.shape[1] * clip.shape[2]
+    contrast = np.linalg.norm(clip - ground, axis=-1)
     found = [frame[:MAX_SUBJECTS] for frame in patches(contrast > MIN_CONTRAST, least=MIN_AREA * size)]
     sights = [
         [_sight(frame, ground, patch, [other for other in here if other is not patch]) for patch in here]
@@ -114,16 +114,18 @@ def read_shapes(clip: FloatArray) -> Reading | None:
     return Reading("shapes", len(tracks), backdrop, tuple(_seen(track) for track in tracks))
 
 
-def _is_plain(clip: FloatArray, is_ground: NDArray[np.bool_]) -> bool:
-    """Whether most of the clip is of one colour that does not fade as skies do."""
+def plain_ground(clip: FloatArray) -> FloatArray | None:
+    """The colour that most of a clip has, or None where none is or where it fades as skies do. clip: f h w 3."""
+    ground: FloatArray = np.median(clip.reshape(-1, 3), axis=0)
+    is_ground = np.linalg.norm(clip - ground, axis=-1) < GROUND_NOISE
     if is_ground.mean() < MIN_GROUND_SHARE:
-        return False
+        return None
     height = round(OPEN_SKY * clip.shape[1])
     third = height // 3
     upper, lower = (clip[:, rows][is_ground[:, rows]] for rows in (slice(third), slice(height - third, height)))
-    if not len(upper) or not len(lower):
-        return False
-    return bool(np.abs(upper.mean(axis=0) - lower.mean(axis=0)).max() < MAX_SLOPE)
+    if not len(upper) or not len(lower) or np.abs(upper.mean(axis=0) - lower.mean(axis=0)).max() > MAX_SLOPE:
+        return None
+    return ground
 
 
 def _sight(frame: FloatArray, ground: FloatArray, patch: Patch, others: list[Patch]) -> Sight:

@@ -1,5 +1,7 @@
 """The skies that the judge knows: night, dusk and day, read from what stays the same along each row."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from t2v.evaluation.pixels import RGB, FloatArray
@@ -30,31 +32,38 @@ def row_colours(clip: FloatArray) -> FloatArray:
     return colours
 
 
-def read_sky(clip: FloatArray, rows: FloatArray) -> str:
+def read_sky(
+    clip: FloatArray,
+    rows: FloatArray,
+    *,
+    skies: Mapping[str, tuple[RGB, RGB]] = SKIES,
+    open_sky: float = OPEN_SKY,
+) -> str:
     """The name of the sky, or "unknown" where its rows are not those of any.
 
-    clip: f h w 3; rows: h 3, from row_colours
+    clip: f h w 3; rows: h 3, from row_colours; open_sky: share of the frame, from the top, that is looked at
     """
-    height = round(OPEN_SKY * len(rows))
+    height = round(open_sky * len(rows))
     is_sky = np.linalg.norm(clip[:, :height] - rows[:height, None], axis=-1) < SKY_NOISE
     if is_sky.mean() < MIN_SKY_SHARE:
         return UNKNOWN
     share = (np.arange(height)[:, None] + 0.5) / len(rows)
     distances = {
         name: np.linalg.norm(rows[:height] - (np.array(top) * (1 - share) + np.array(foot) * share), axis=1).mean()
-        for name, (top, foot) in SKIES.items()
+        for name, (top, foot) in skies.items()
     }
     nearest, second = sorted(distances, key=lambda name: distances[name])[:2]
     if distances[nearest] > min(FARTHEST_SKY, MIN_SURENESS * distances[second]):
         return UNKNOWN
-    return nearest if _slope(rows[:height], *SKIES[nearest]) > MIN_SLOPE else UNKNOWN
+    top, foot = skies[nearest]
+    # The middles of the outer thirds are two thirds of the open sky apart.
+    goes = (np.array(foot) - np.array(top)) * open_sky * 2 / 3
+    return nearest if _slope(rows[:height], goes) > MIN_SLOPE else UNKNOWN
 
 
-def _slope(rows: FloatArray, top: RGB, foot: RGB) -> float:
-    """How far rows go along the way of a sky, as a share of what it goes itself over as many."""
+def _slope(rows: FloatArray, goes: FloatArray) -> float:
+    """How far rows change from their upper to their lower third, as a share of how a sky does."""
     third = len(rows) // 3
     # Medians: a few rows may be hidden all along.
     gone = np.median(rows[-third:], axis=0) - np.median(rows[:third], axis=0)
-    # The middles of the outer thirds are two thirds of the open sky apart.
-    way = (np.array(foot) - np.array(top)) * OPEN_SKY * 2 / 3
-    return float(gone @ way / (way @ way))
+    return float(gone @ goes / (goes @ goes))

@@ -67,19 +67,19 @@ def _blinks(present: FloatArray) -> bool:
 
 def _travel(when: FloatArray, x: FloatArray, y: FloatArray) -> str:
     """Left, right, up or down, or nothing where the way is not straight, steady and long."""
-    ways = {axis: _way(when, places) for axis, places in (("x", x), ("y", y))}
+    ways = {axis: way(when, places) for axis, places in (("x", x), ("y", y))}
     main, other, places = ("x", y, x) if np.ptp(x) > np.ptp(y) else ("y", x, y)
-    way = ways[main]
-    if abs(way) < MIN_TRAVEL or np.ptp(other) > MAX_DRIFT * abs(way) or _steadiness(when, places) < STEADY:
+    far = ways[main]
+    if abs(far) < MIN_TRAVEL or np.ptp(other) > MAX_DRIFT * abs(far) or steadiness(when, places) < STEADY:
         return ""
-    return {("x", True): "right", ("x", False): "left", ("y", True): "down", ("y", False): "up"}[main, way > 0]
+    return {("x", True): "right", ("x", False): "left", ("y", True): "down", ("y", False): "up"}[main, far > 0]
 
 
 def _growth(when: FloatArray, width: FloatArray) -> str:
-    way = _way(when, np.log(width))
-    if abs(way) < MIN_GROWTH or _steadiness(when, width) < STEADY:
+    far = way(when, np.log(width))
+    if abs(far) < MIN_GROWTH or steadiness(when, width) < STEADY:
         return ""
-    return "grow" if way > 0 else "shrink"
+    return "grow" if far > 0 else "shrink"
 
 
 def _spin(when: FloatArray, track: Track) -> str:
@@ -89,7 +89,7 @@ def _spin(when: FloatArray, track: Track) -> str:
     turns = np.unwrap(track.phase) / (2 * np.pi * track.fold)
     if np.ptp(turns) < MIN_TURNS / 2:
         return STILL
-    if abs(_way(when, turns)) < MIN_TURNS or _steadiness(when, turns) < STEADY:
+    if abs(way(when, turns)) < MIN_TURNS or steadiness(when, turns) < STEADY:
         return UNKNOWN
     return "spin"
 
@@ -112,12 +112,12 @@ def _bounce(x: FloatArray, y: FloatArray) -> str:
     return "bounce" if explained.max() > STEADY_BOUNCE else ""
 
 
-def _way(when: FloatArray, values: FloatArray) -> float:
+def way(when: FloatArray, values: FloatArray) -> float:
     """How far the straight line through the values goes from the first to the last."""
     slope = np.polyfit(when, values, 1)[0]
     return float(slope * (when[-1] - when[0]))
 
 
-def _steadiness(when: FloatArray, values: FloatArray) -> float:
+def steadiness(when: FloatArray, values: FloatArray) -> float:
     """Share of the variance that a straight line explains."""
     return float(np.corrcoef(when, values)[0, 1] ** 2)
