@@ -17,6 +17,7 @@ from t2v.evaluation.shapes import read_shapes
 from t2v.evaluation.skies import read_sky, row_colours
 from t2v.evaluation.suns import read_suns
 from t2v.evaluation.waves import read_waves
+from t2v.evaluation.weather import read_weather
 
 # Each reads a clip f h w 3 in [0, 1], or gives None where it does not see the backdrop of its family.
 READERS: dict[str, Callable[[FloatArray], Reading | None]] = {
@@ -24,6 +25,7 @@ READERS: dict[str, Callable[[FloatArray], Reading | None]] = {
     "pendulums": read_pendulums,
     "suns": read_suns,
     "waves": read_waves,
+    "weather": read_weather,
     "fireworks": read_fireworks,
 }
 

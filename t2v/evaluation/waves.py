@@ -14,7 +14,7 @@ HIGHEST, LOWEST = 0.30, 0.60  # between these lies the line of the farthest cres
 THICK = 0.05  # share of the frame
 SMALL = 0.021  # spread of that line's height; small waves have 0.013, large ones 0.037
 MIN_SPREAD = 0.006
-MIN_ROLL = 0.5  # correlation of the line's change with its slope: 1 where it only slides sideways
+MIN_ROLL = 0.35  # correlation of the line's change with its slope: 1 where it only slides sideways
 
 
 def read_waves(clip: FloatArray) -> Reading | None:
@@ -49,11 +49,15 @@ def _line(clip: FloatArray, rows: FloatArray) -> FloatArray:
     sky = np.arange(first, last)[:, None] * slope[0] + slope[1]
     sea = np.median(clip[:, last - 2 : last], axis=(0, 1, 2))
     band = clip[:, first:last]
-    is_sky = np.linalg.norm(band - sky[:, None], axis=-1) < np.linalg.norm(band - sea, axis=-1)
+    from_sky, from_sea = np.linalg.norm(band - sky[:, None], axis=-1), np.linalg.norm(band - sea, axis=-1)
+    wet = from_sky / (from_sky + from_sea + 1e-6)
     # Water is where it is thick: a star is not, and light crests below the first may look like sky.
     thick = max(2, round(THICK * height))
-    solid = np.lib.stride_tricks.sliding_window_view(~is_sky, thick, axis=1).all(axis=-1)
-    line: FloatArray = np.where(solid.any(axis=1), solid.argmax(axis=1), last - first) / height
+    solid = np.lib.stride_tricks.sliding_window_view(wet > 0.5, thick, axis=1).all(axis=-1)
+    top = np.where(solid.any(axis=1), solid.argmax(axis=1), last - first - 1)
+    # The pixel above is water in part, which at 32 pixels is half of what is known of a small wave.
+    above_top = np.take_along_axis(wet, np.maximum(top - 1, 0)[:, None], axis=1)[:, 0]
+    line: FloatArray = (top - above_top) / height
     return line
 
 
