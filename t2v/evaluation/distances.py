@@ -52,8 +52,7 @@ def _features(values: ArrayLike) -> Features:
 def _centred_root(features: Features) -> Features:
     """A matrix R, at most d by d, with R^T R the covariance of the features."""
     centred = (features - features.mean(axis=0)) / np.sqrt(len(features) - 1)
-    root: Features = np.linalg.qr(centred, mode="r")
-    return root
+    return np.asarray(np.linalg.qr(centred, mode="r"), np.float64)
 
 
 def _mean_kernel_of_pairs(features: Features, chunk: int) -> float:

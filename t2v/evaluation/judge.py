@@ -24,9 +24,9 @@ READERS: dict[str, Callable[[FloatArray], Reading | None]] = {
     "shapes": read_shapes,
     "pendulums": read_pendulums,
     "suns": read_suns,
-    "waves": read_waves,
     "weather": read_weather,
     "fireworks": read_fireworks,
+    "waves": read_waves,
 }
 
 

@@ -34,4 +34,4 @@ def flicker(frames: NDArray[np.uint8]) -> float:
 
 
 def _levels(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return frames.astype(np.float32) / 255
+    return frames.astype(np.float32) / np.float32(255)

@@ -19,10 +19,10 @@ class Memorised(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """For each clip the root mean square distance to the nearest of a set, and which that is. Both of shape n."""
+    """For each clip the root mean square distance to the nearest of a set, and its place in it. Both of shape n."""
 
     distance: NDArray[np.float64]
-    index: NDArray[np.intp]
+    place: NDArray[np.intp]
 
 
 def nearest_clips(clips: ArrayLike, known: ArrayLike) -> Nearest:

@@ -262,7 +262,7 @@ def _size(width: float) -> str:
 
 def _path(track: list[Sight | None], fold: int) -> Track:
     """What the rules of motion look at. fold: of the shape's symmetry, 0 where no turn can be seen."""
-    gone = Sight(*[np.nan] * 2, np.full(3, np.nan), np.nan, np.full(len(FOLDS), np.nan), np.nan, np.nan)
+    gone = Sight(np.nan, np.nan, np.full(3, np.nan), np.nan, np.full(len(FOLDS), np.nan), np.nan, np.nan)
     sights = [sight or gone for sight in track]
     turns = None
     if fold:

@@ -13,6 +13,7 @@ MIN_COSINE = 0.96  # between the colour of the sea and its name's, by whatever l
 HIGHEST, LOWEST = 0.30, 0.60  # between these lies the line of the farthest crests
 THICK = 0.05  # share of the frame
 SMALL = 0.021  # spread of that line's height; small waves have 0.013, large ones 0.037
+MIN_CONTRAST = 0.1  # between sea and sky
 MIN_SPREAD = 0.006
 MIN_ROLL = 0.35  # correlation of the line's change with its slope: 1 where it only slides sideways
 
@@ -25,10 +26,14 @@ def read_waves(clip: FloatArray) -> Reading | None:
     if UNKNOWN in (sky, colour):
         return None
     line = _line(clip, rows)
+    if line is None:
+        return None
     spread = float(line.std(axis=1).mean())
     if spread < MIN_SPREAD:
         return None
     motion = _roll(line)
+    if motion == UNKNOWN:
+        return None
     return Reading("waves", 1, sky, (Seen("waves", colour, "small" if spread < SMALL else "large", motion),))
 
 
@@ -39,8 +44,8 @@ def _colour(clip: FloatArray) -> str:
     return names[int(cosines.argmax())] if cosines.max() > MIN_COSINE else UNKNOWN
 
 
-def _line(clip: FloatArray, rows: FloatArray) -> FloatArray:
-    """How high the farthest crests reach in each column, in shares of the frame. Shape: f w."""
+def _line(clip: FloatArray, rows: FloatArray) -> FloatArray | None:
+    """How high the farthest crests reach in each column, or None where the sky goes on. Shape: f w."""
     height = clip.shape[1]
     first, last = round(HIGHEST * height), round(LOWEST * height)
     # The sky goes on behind the water as it does above it.
@@ -48,13 +53,15 @@ def _line(clip: FloatArray, rows: FloatArray) -> FloatArray:
     slope = np.polyfit(np.arange(len(above)), above, 1)
     sky = np.arange(first, last)[:, None] * slope[0] + slope[1]
     sea = np.median(clip[:, last - 2 : last], axis=(0, 1, 2))
+    if np.linalg.norm(sea - sky[-1]) < MIN_CONTRAST:
+        return None
     band = clip[:, first:last]
     from_sky, from_sea = np.linalg.norm(band - sky[:, None], axis=-1), np.linalg.norm(band - sea, axis=-1)
     wet = from_sky / (from_sky + from_sea + 1e-6)
     # Water is where it is thick: a star is not, and light crests below the first may look like sky.
     thick = max(2, round(THICK * height))
     solid = np.lib.stride_tricks.sliding_window_view(wet > 0.5, thick, axis=1).all(axis=-1)
-    top = np.where(solid.any(axis=1), solid.argmax(axis=1), last - first - 1)
+    top = np.where(np.any(solid, axis=1), solid.argmax(axis=1), last - first - 1)
     # The pixel above is water in part, which at 32 pixels is half of what is known of a small wave.
     above_top = np.take_along_axis(wet, np.maximum(top - 1, 0)[:, None], axis=1)[:, 0]
     line: FloatArray = (top - above_top) / height

@@ -13,6 +13,7 @@ MIN_FALL = 0.01
 MIN_TOGETHER = 0.4  # correlation of what falls with itself one frame later, where it has fallen to
 STREAKED = 0.17  # how far edges lie in one direction: of round flakes 0, of streaks nearly 1
 MIN_COVER = 0.004  # share of the frame that is drops
+EVEN = 0.6  # of the fullest frame's drops the emptiest has at least this share: it falls all the time
 HEAVY = 0.043  # share of the frame that is drops; a light fall has under 0.036, a heavy one over 0.057
 BLOWN = 0.25  # sideways for each unit down; the wind of the worlds makes it 0.45 or more
 
@@ -25,9 +26,10 @@ def read_weather(clip: FloatArray) -> Reading | None:
         return None
     # Share of each pixel that something white hides.
     drops = np.clip((clip - behind).mean(axis=-1) / (1 - behind.mean(axis=-1) + 0.05), 0, 1)
-    cover = float(drops.mean())
+    covers = drops.mean(axis=(1, 2))
+    cover = float(covers.mean())
     down, across, together = _fall(drops)
-    if cover < MIN_COVER or together < MIN_TOGETHER or down < MIN_FALL:
+    if cover < MIN_COVER or covers.min() < EVEN * covers.max() or together < MIN_TOGETHER or down < MIN_FALL:
         return None
     kind = "rain" if _streaks(drops) > STREAKED else "snow"
     slant = across / down
@@ -56,6 +58,8 @@ def _fall(drops: FloatArray) -> tuple[float, float, float]:
     # The middle of the peak lies between pixels.
     rows = slice(max(0, row - 1), row + 2)
     columns = slice(max(0, column - 1), column + 2)
+    if near.max() <= 0:
+        return 0.0, 0.0, 0.0
     weight = np.clip(near[rows, columns] - 0.5 * near.max(), 0, None)
     y, x = np.mgrid[: near.shape[0], : near.shape[1]]
     down, across = ((weight * grid[rows, columns]).sum() / weight.sum() for grid in (y - 1, x - reach))

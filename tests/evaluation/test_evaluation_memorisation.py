@@ -14,7 +14,7 @@ def test_distances_and_places_are_those_of_a_plain_search(monkeypatch, block):
     clips, known = rng.integers(0, 256, (9, 3, 4, 4, 3), np.uint8), rng.integers(0, 256, (40, 3, 4, 4, 3), np.uint8)
     apart = np.sqrt(((clips[:, None] / 1.0 - known[None]) ** 2).mean(axis=(2, 3, 4, 5)))
     found = nearest_clips(clips, known)
-    assert np.array_equal(found.index, apart.argmin(axis=1))
+    assert np.array_equal(found.place, apart.argmin(axis=1))
     assert np.allclose(found.distance, apart.min(axis=1))
 
 
@@ -24,7 +24,7 @@ def test_a_copy_is_found_at_distance_zero_and_a_near_copy_to_the_digit():
     near = known[7].copy()
     near[0, 0, 0, 0] += 1
     found = nearest_clips(np.stack([known[3], near]), known)
-    assert found.index.tolist() == [3, 7]
+    assert found.place.tolist() == [3, 7]
     assert found.distance == pytest.approx([0, np.sqrt(1 / near.size)])
 
 
@@ -32,7 +32,7 @@ def test_a_mapped_file_is_read_in_blocks(tmp_path):
     known = np.random.default_rng(0).random((50, 6))
     np.save(tmp_path / "known.npy", known)
     mapped = np.load(tmp_path / "known.npy", mmap_mode="r")
-    assert nearest_clips(known[:5], mapped).index.tolist() == list(range(5))
+    assert nearest_clips(known[:5], mapped).place.tolist() == list(range(5))
 
 
 def test_no_clips_have_no_distances():
