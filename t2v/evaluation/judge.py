@@ -1,7 +1,8 @@
 """The judge: reads from the pixels of a clip what it shows, by rules and not by a network.
 
 Its rules know the worlds' tables of colours and the names of their motions; they were never shown what a clip was drawn
-from. A reader is a function of a clip and one entry in READERS.
+from. A reader is a function of a clip and one entry in READERS: there are those of shapes, pendulums, suns, weather,
+waves and fireworks. Candles and rockets have none; what the judge says of clips of these counts for nothing.
 """
 
 from collections.abc import Callable
@@ -21,12 +22,13 @@ from t2v.evaluation.weather import read_weather
 
 # Each reads a clip f h w 3 in [0, 1], or gives None where it does not see the backdrop of its family.
 READERS: dict[str, Callable[[FloatArray], Reading | None]] = {
-    "shapes": read_shapes,
+    # The first that is sure has its way: a pendulum at 32 pixels is two shapes as well, and foam may look like a burst.
     "pendulums": read_pendulums,
+    "shapes": read_shapes,
     "suns": read_suns,
     "weather": read_weather,
-    "fireworks": read_fireworks,
     "waves": read_waves,
+    "fireworks": read_fireworks,
 }
 
 

@@ -14,9 +14,10 @@ SKIES: dict[str, tuple[RGB, RGB]] = {
     "purple": ((0.20, 0.14, 0.46), (0.56, 0.34, 0.72)),
 }
 FARTHEST_SUN = 0.16  # names of suns are 0.42 apart or more
-MIN_AREA = 0.025  # share of the frame, where the sun is seen best; the smallest has 0.034
+MIN_AREA = 0.02  # share of the frame, where the sun is seen best; the smallest has 0.034
 MIN_SLICE = 0.006  # the same, in a frame that counts for its way
-ROUNDNESS = (0.70, 0.88)  # share of its box that a disc fills: pi / 4
+MIN_PRESENCE = 0.5  # share of such frames; a burst of fireworks is as round and as large, but soon over
+ROUNDNESS = (0.62, 0.92)  # share of its box that a disc fills: pi / 4, and 0.89 or 0.65 where it is six pixels wide
 SMALL = 0.145  # radius; the worlds leave 0.12 to 0.175 free
 MIN_TRAVEL, STEADY = 0.2, 0.9
 SKY_ROWS = (0.05, 0.65)
@@ -34,7 +35,7 @@ def read_suns(clip: FloatArray) -> Reading | None:
     areas = np.array([0 if patch is None else len(patch.rows) for patch in largest])
     best = int(areas.argmax())
     patch = largest[best]
-    if patch is None or areas[best] < MIN_AREA * pixels:
+    if patch is None or areas[best] < MIN_AREA * pixels or np.mean(areas > 0) < MIN_PRESENCE:
         return None
     box = (np.ptp(patch.rows) + 1) * (np.ptp(patch.columns) + 1)
     if not ROUNDNESS[0] < areas[best] / box < ROUNDNESS[1]:

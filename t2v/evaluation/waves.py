@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from t2v.evaluation.pixels import RGB, FloatArray
+from t2v.evaluation.pixels import RGB, FloatArray, blurred
 from t2v.evaluation.reading import UNKNOWN, Reading, Seen
 from t2v.evaluation.skies import read_sky, row_colours
 
@@ -12,10 +12,11 @@ SEA = 0.55  # and below which there is only water
 MIN_COSINE = 0.96  # between the colour of the sea and its name's, by whatever light; they are 0.83 apart or less
 HIGHEST, LOWEST = 0.30, 0.60  # between these lies the line of the farthest crests
 THICK = 0.05  # share of the frame
-SMALL = 0.021  # spread of that line's height; small waves have 0.013, large ones 0.037
+SMALL = 0.021  # spread of that line's height
 MIN_CONTRAST = 0.1  # between sea and sky
-MIN_SPREAD = 0.006
-MIN_ROLL = 0.35  # correlation of the line's change with its slope: 1 where it only slides sideways
+MIN_SPREAD = 0.001  # foam may hide most of a crest
+SMOOTHING = 0.02  # share of the frame, over which the edge of the water and the sea are smoothed
+MIN_ROLL = 0.45  # correlation of the sea's change with its slope: 1 where it only slides sideways
 
 
 def read_waves(clip: FloatArray) -> Reading | None:
@@ -31,7 +32,7 @@ def read_waves(clip: FloatArray) -> Reading | None:
     spread = float(line.std(axis=1).mean())
     if spread < MIN_SPREAD:
         return None
-    motion = _roll(line)
+    motion = _roll(clip)
     if motion == UNKNOWN:
         return None
     return Reading("waves", 1, sky, (Seen("waves", colour, "small" if spread < SMALL else "large", motion),))
@@ -56,23 +57,25 @@ def _line(clip: FloatArray, rows: FloatArray) -> FloatArray | None:
     if np.linalg.norm(sea - sky[-1]) < MIN_CONTRAST:
         return None
     band = clip[:, first:last]
-    from_sky, from_sea = np.linalg.norm(band - sky[:, None], axis=-1), np.linalg.norm(band - sea, axis=-1)
-    wet = from_sky / (from_sky + from_sea + 1e-6)
+    # Nothing is said of how near it is to the sea: foam is neither, and by day it looks more like the sky.
+    wet = np.minimum(np.linalg.norm(band - sky[:, None], axis=-1) / np.linalg.norm(sea - sky[-1]), 1)
+    wet = blurred(wet, SMOOTHING * height)
     # Water is where it is thick: a star is not, and light crests below the first may look like sky.
     thick = max(2, round(THICK * height))
     solid = np.lib.stride_tricks.sliding_window_view(wet > 0.5, thick, axis=1).all(axis=-1)
     top = np.where(np.any(solid, axis=1), solid.argmax(axis=1), last - first - 1)
-    # The pixel above is water in part, which at 32 pixels is half of what is known of a small wave.
-    above_top = np.take_along_axis(wet, np.maximum(top - 1, 0)[:, None], axis=1)[:, 0]
-    line: FloatArray = (top - above_top) / height
+    # Where between two pixels the edge lies is at 32 pixels half of what is known of a small wave.
+    above_top, at_top = (np.take_along_axis(wet, np.maximum(row, 0)[:, None], axis=1)[:, 0] for row in (top - 1, top))
+    line: FloatArray = (top - np.clip((at_top - 0.5) / (at_top - above_top + 1e-6), 0, 1)) / height
     return line
 
 
-def _roll(line: FloatArray) -> str:
-    """Left or right, from how the line changes where it slopes: h(x - v t) changes by -v times its slope."""
-    change = line[1:] - line[:-1]
-    middle = (line[1:] + line[:-1]) / 2
-    slope = np.gradient(middle, axis=1)
+def _roll(clip: FloatArray) -> str:
+    """Left or right, from how the sea changes where it slopes: h(x - v t) changes by -v times its slope."""
+    height = clip.shape[1]
+    sea = blurred(clip.mean(axis=-1), SMOOTHING * height)[:, round(HIGHEST * height) :]
+    change = sea[1:] - sea[:-1]
+    slope = np.gradient((sea[1:] + sea[:-1]) / 2, axis=2)
     together = (change * slope).sum() / (np.sqrt((change**2).sum() * (slope**2).sum()) + 1e-9)
     if abs(together) < MIN_ROLL:
         return UNKNOWN

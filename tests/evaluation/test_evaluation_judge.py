@@ -8,10 +8,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from t2v.data.worlds import FAMILIES as WORLDS
-from t2v.data.worlds import draw_world, fireworks, shapes, skies
+from t2v.data.worlds import draw_world, fireworks, shapes, skies, suns, waves
 from t2v.evaluation import fireworks as firework_rules
 from t2v.evaluation import shapes as shape_rules
 from t2v.evaluation import skies as sky_rules
+from t2v.evaluation import suns as sun_rules
+from t2v.evaluation import waves as wave_rules
 from t2v.evaluation.judge import READERS, judge
 from t2v.evaluation.reading import Reading, Seen, agrees
 
@@ -141,6 +143,8 @@ def test_the_tables_of_colours_are_the_worlds_own():
     assert firework_rules.COLOURS == fireworks.COLOURS
     assert firework_rules.DAY_COLOURS == fireworks.DAY_COLOURS
     assert sky_rules.SKIES == skies.SKY_COLOURS
+    assert (sun_rules.SUNS, sun_rules.SKIES) == (suns.SUNS, suns.SKIES)
+    assert wave_rules.WATER == waves.WATER
 
 
 @pytest.mark.parametrize("size", [32, 64])
