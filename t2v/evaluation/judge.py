@@ -22,13 +22,14 @@ from t2v.evaluation.weather import read_weather
 
 # Each reads a clip f h w 3 in [0, 1], or gives None where it does not see the backdrop of its family.
 READERS: dict[str, Callable[[FloatArray], Reading | None]] = {
-    # The first that is sure has its way: a pendulum at 32 pixels is two shapes as well, and foam may look like a burst.
+    # The first that is sure has its way: a pendulum at 32 pixels is two shapes as well, and foam may look like a burst,
+    # a burst like a sun.
     "pendulums": read_pendulums,
     "shapes": read_shapes,
-    "suns": read_suns,
     "weather": read_weather,
     "waves": read_waves,
     "fireworks": read_fireworks,
+    "suns": read_suns,
 }
 
 
