@@ -1,0 +1,1 @@
+"""Measures of arrays: what a clip shows, how far two sets of clips are apart, how much moves, what was copied."""
