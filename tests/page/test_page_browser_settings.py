@@ -123,7 +123,7 @@ def test_text_from_outside_is_never_markup(serve, visit, make_checkpoint, fake_e
     expect(visitor.prompt).to_have_value(HOSTILE)
     visitor.prompt.press("Enter")
     expect(visitor.clip(HOSTILE)).to_be_visible()
-    expect(visitor.status).to_contain_text("the word 'img' was in no caption")
+    expect(visitor.status).to_contain_text("the words 'img', 'src'")
     visitor.gallery.first.click()
     expect(visitor.status).to_have_text("The settings of that clip are back.")
     drop(page, a_gif(tmp_path / f"{HOSTILE}.gif", prompt=HOSTILE, negative=HOSTILE, checkpoint=HOSTILE))
