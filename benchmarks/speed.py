@@ -279,7 +279,7 @@ def our_works(weights: Path, shape: Shape, *, lean: bool) -> dict[str, Work]:
     def side_by_side() -> Any:
         num_cores = torch.get_num_threads()
         num_shares = best_shares(num_clips=len(x), num_cores=num_cores)
-        if num_shares == 1:
+        if num_shares == 1 or lean:
             return network
         return ClipThreads(network, network, num_shares=num_shares, num_cores=num_cores)
 

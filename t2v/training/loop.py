@@ -236,13 +236,14 @@ class Training:
         """Threads that share the clips of a pass; None where that is not to be.
 
         A GPU takes all at once, several processes have the cores already, and compiled code belongs to the thread it
-        was compiled in.
+        was compiled in. Whoever has activations recomputed is short of memory: each thread has gradients of its own.
         """
         accelerator, num_cores = self.accelerator, torch.get_num_threads()
         if accelerator.device.type != "cpu" or accelerator.num_processes > 1 or self.plan.compiled:
             return None
-        num_shares = best_shares(num_clips=self.plan.recipe.train.batch_size, num_cores=num_cores)
-        if num_shares == 1:
+        train = self.plan.recipe.train
+        num_shares = best_shares(num_clips=train.batch_size, num_cores=num_cores)
+        if num_shares == 1 or train.checkpoint_activations:
             return None
         return ClipThreads(self.network, self._output, num_shares=num_shares, num_cores=num_cores)
 

@@ -121,6 +121,10 @@ def test_several_cores_take_the_clips_of_a_pass_side_by_side(tmp_path: Path, req
         assert two.loss == pytest.approx(one.loss, rel=1e-5)
         assert two.grad_norm == pytest.approx(one.grad_norm, rel=1e-4)
     assert seen == [("clips", 1)] * 4
+    saving = start(tmp_path / "saving", least_recipe(num_steps=2, checkpoint_activations=True), clips)
+    saving.network.register_forward_pre_hook(lambda network, given: seen.append(("whole", len(given[0]))))
+    saving.take_step()
+    assert seen[4:] == [("whole", 2)]
 
 
 @pytest.mark.slow
