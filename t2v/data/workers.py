@@ -22,13 +22,13 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from t2v.data.limits import USUAL
 from t2v.data.pixels import Pixels
 from t2v.data.worker_main import OUT_OF_MEMORY, Seen
 from t2v.errors import ClipError, T2VError
 
 # -P: what lies in the folder where a person happens to be must not pass for a library.
 COMMAND = (sys.executable, "-P", "-m", "t2v.data.worker_main")
-MAX_SECONDS = 60.0
 MAX_BYTES = 2 << 30
 MAX_ANSWER_BYTES = 1 << 30
 PATIENCE = 5.0  # times max_seconds, on the clock: a decoder may wait for its turn, or for nothing
@@ -77,7 +77,7 @@ class Workers:
     """
 
     def __init__(
-        self, *, max_seconds: float = MAX_SECONDS, max_bytes: int = MAX_BYTES, command: Sequence[str] = COMMAND
+        self, *, max_seconds: float = USUAL.max_decode_s, max_bytes: int = MAX_BYTES, command: Sequence[str] = COMMAND
     ) -> None:
         self._max_seconds, self._max_bytes, self._command = max_seconds, max_bytes, command
         self._lock = threading.Lock()

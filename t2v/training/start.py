@@ -333,7 +333,7 @@ def _load(path: Path, recipe: Recipe, say: Say) -> LoadedClips:
     loaded = replace(loaded, scan=with_template(loaded.scan, template))
     for item in loaded.left_out:
         say(f"left out: {item.key} {item.reason}")
-    if loaded.left_out:
+    if loaded.left_out and not shards:
         say(f"t2v check {shlex.quote(str(path))} says more about the folder")
     for warning in loaded.scan.warnings:
         say(f"warning: {warning}")

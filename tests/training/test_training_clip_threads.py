@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from t2v.model import Unet3D
-from t2v.training.clip_threads import ClipThreads, Text, best_shares
+from t2v.training.clip_threads import Answer, ClipThreads, Text, best_shares
 
 
 def network(dtype: torch.dtype = torch.float64) -> Unet3D:
@@ -20,8 +20,8 @@ def clips(number: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tens
     return x, torch.arange(number) * 100, text
 
 
-def answers(answer: object, unet: Unet3D, x: Tensor, t: Tensor, text: Text) -> list[Tensor]:
-    out = answer(x, t, text)  # type: ignore[operator]
+def answers(answer: Answer, unet: Unet3D, x: Tensor, t: Tensor, text: Text) -> list[Tensor]:
+    out = answer(x, t, text)
     loss = (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum()
     return [out.detach(), *torch.autograd.grad(loss, list(unet.parameters()), allow_unused=True)]
 

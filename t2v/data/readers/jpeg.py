@@ -1,12 +1,8 @@
 """JPEG pictures, which are stills."""
 
-from collections.abc import Collection, Iterator
-
-import numpy as np
-
 from t2v.data.limits import Limits
 from t2v.data.readers.opened import Opened
-from t2v.data.readers.pillow import opened_image, upright, upright_size
+from t2v.data.readers.pillow import open_still
 from t2v.errors import ClipError
 
 DAMAGED = "is a damaged JPEG"
@@ -16,18 +12,8 @@ BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without content
 
 def open_jpeg(data: bytes, limits: Limits) -> Opened:
     """Raises ClipError for damage before the pixels, and for a picture beyond the limits."""
-    width, height = _size(data)
-    limits.check_size(width, height)
-    with opened_image(data, "JPEG", DAMAGED) as image:
-        width, height = upright_size(image)
-
-    def canvases(wanted: Collection[int]) -> Iterator[np.ndarray]:
-        with opened_image(data, "JPEG", DAMAGED) as image:
-            canvas = upright(image)
-        if 0 in wanted:
-            yield canvas
-
-    return Opened("jpeg", width, height, frame_ms=np.zeros(1), work=width * height, canvases=canvases)
+    limits.check_size(*_size(data))
+    return open_still(data, "JPEG", DAMAGED)
 
 
 def _size(data: bytes) -> tuple[int, int]:

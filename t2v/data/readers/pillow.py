@@ -1,15 +1,18 @@
 """Single pictures by way of Pillow: always with the decoder named, always as RGBA."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from t2v.config import FormatName
+from t2v.data.readers.opened import Opened
 from t2v.errors import ClipError
 
+STILL_FORMATS: Mapping[str, FormatName] = {"JPEG": "jpeg", "PNG": "png", "WEBP": "webp"}
 ORIENTATION = 0x0112  # EXIF
 TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 # What Pillow's decoders raise for damaged files, as tests with damaged files found.
@@ -31,15 +34,24 @@ def opened_image(data: bytes, kind: Literal["GIF", "JPEG", "PNG", "WEBP"], damag
         raise ClipError(damage) from None
 
 
-def upright_size(image: Image.Image) -> tuple[int, int]:
+def open_still(data: bytes, kind: Literal["JPEG", "PNG", "WEBP"], damage: str) -> Opened:
+    """A clip of one frame. Its size must have been checked before; damage: what ClipErrors say."""
+    with opened_image(data, kind, damage) as image:
+        width, height = _upright_size(image)
+
+    def canvases(wanted: Collection[int]) -> Iterator[np.ndarray]:
+        with opened_image(data, kind, damage) as image:
+            canvas = rgba(ImageOps.exif_transpose(image))
+        if 0 in wanted:
+            yield canvas
+
+    return Opened(STILL_FORMATS[kind], width, height, frame_ms=np.zeros(1), work=width * height, canvases=canvases)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height as a camera's note of its orientation turns them."""
     width, height = image.size
     return (height, width) if image.getexif().get(ORIENTATION) in TURNED else (width, height)
-
-
-def upright(image: Image.Image) -> np.ndarray:
-    """RGBA of a still, uint8 `h w 4`, turned as a camera's note of its orientation says."""
-    return rgba(ImageOps.exif_transpose(image))
 
 
 def rgba(image: Image.Image) -> np.ndarray:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from t2v.data.limits import Limits
 from t2v.data.readers.opened import Opened, shown_ms
-from t2v.data.readers.pillow import opened_image, rgba, upright, upright_size
+from t2v.data.readers.pillow import open_still, opened_image, rgba
 from t2v.errors import ClipError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -78,16 +78,7 @@ def _open_still(data: bytes, limits: Limits) -> Opened:
     # Without its texts, which could unpack to anything.
     wanted_chunks = [chunk for chunk in chunks if chunk.kind in (b"IHDR", *SHARED, b"IDAT", b"eXIf", b"IEND")]
     plain = SIGNATURE + b"".join(map(_packed, wanted_chunks))
-    with opened_image(plain, "PNG", "is a damaged PNG") as image:
-        width, height = upright_size(image)
-
-    def canvases(wanted: Collection[int]) -> Iterator[np.ndarray]:
-        with opened_image(plain, "PNG", "is a damaged PNG") as image:
-            canvas = upright(image)
-        if 0 in wanted:
-            yield canvas
-
-    return Opened("png", width, height, frame_ms=np.zeros(1), work=width * height, canvases=canvases)
+    return open_still(plain, "PNG", "is a damaged PNG")
 
 
 def _open_animation(data: bytes, limits: Limits) -> Opened:

@@ -7,7 +7,7 @@ import numpy as np
 
 from t2v.data.limits import Limits
 from t2v.data.readers.opened import Opened, shown_ms
-from t2v.data.readers.pillow import opened_image, rgba, upright, upright_size
+from t2v.data.readers.pillow import open_still, opened_image, rgba
 from t2v.errors import ClipError
 
 ANIMATED = 0x02  # among the flags of a VP8X chunk
@@ -65,16 +65,7 @@ def _open_animation(data: bytes, limits: Limits) -> Opened:
 
 def _open_still(data: bytes, limits: Limits) -> Opened:
     limits.check_size(*_still_size(data))
-    with opened_image(data, "WEBP", "is a damaged WebP") as image:
-        width, height = upright_size(image)
-
-    def canvases(wanted: Collection[int]) -> Iterator[np.ndarray]:
-        with opened_image(data, "WEBP", "is a damaged WebP") as image:
-            canvas = upright(image)
-        if 0 in wanted:
-            yield canvas
-
-    return Opened("webp", width, height, frame_ms=np.zeros(1), work=width * height, canvases=canvases)
+    return open_still(data, "WEBP", "is a damaged WebP")
 
 
 def _still_size(data: bytes) -> tuple[int, int]:
