@@ -1,6 +1,5 @@
 """Starting a run or going on with it: what was asked now, held against what the run's folder says."""
 
-import shlex
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -12,29 +11,13 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from t2v.cache import cache_folder
 from t2v.checkpoint import Checkpoint, load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
-from t2v.config import CAPTION_PLACEHOLDER, DataSettings, Recipe, check_key, load_recipe, recipe_from_mapping
-from t2v.data.folder import (
-    ClipRecord,
-    LoadedClips,
-    Scan,
-    count,
-    describe_difference,
-    load_clips,
-    survey_folder,
-    with_template,
-)
-from t2v.data.pixels import Pixels
-from t2v.data.shards import NUM_LOOKED_AT, find_shards, load_shards, scan_shards
-from t2v.data.split import for_training, split_loaded
-from t2v.data.stream import StreamedClips
-from t2v.data.workers import usable_cores
+from t2v.config import Recipe, check_key, load_recipe, recipe_from_mapping
+from t2v.data.folder import describe_difference
 from t2v.errors import RunError, SettingsError
 from t2v.model import Unet3D
 from t2v.runtime import Precision, pick_device
-from t2v.training.batches import TrainingClips
 from t2v.training.captions import RunCaptions
 from t2v.training.changes import check_parent, extended, pace, ways_on, with_what_is_typed
 from t2v.training.choose import (
@@ -44,7 +27,15 @@ from t2v.training.choose import (
     fit_to_budget,
     fresh_network,
     measure_cost,
-    share_of_stills,
+)
+from t2v.training.clips import (
+    clips_to_draw_from,
+    decide_still_share,
+    frame_ms,
+    load_run_clips,
+    moving_clips,
+    survey,
+    texts_to_sample,
 )
 from t2v.training.compiled import Compilation, choose_compiled, compile_again
 from t2v.training.loop import Training, agreed, make_accelerator
@@ -54,7 +45,6 @@ from t2v.training.samples import draw_samples, write_sheet
 from t2v.training.tensorboard import check_tensorboard
 
 NUM_SAMPLE_PROMPTS = 8
-TELL_EVERY_S = 10.0
 
 Say = Callable[[str], None]
 
@@ -127,12 +117,12 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
         budget_s = request.budget_s or DEFAULT_BUDGET_S
         recipe, cost = _choose(request, device, budget_s, say)
     check_tensorboard(recipe.train)
-    clips = _load(request.clips, recipe, say)
+    clips = load_run_clips(request.clips, recipe, say)
     captions = RunCaptions.read(clips, recipe, say)
     if parent is not None:
         check_parent(parent, recipe, captions)
-    prompts = _sample_prompts(recipe, _texts_to_sample(captions.texts, clips.records))
-    still_share = _still_share(clips, recipe, say)
+    prompts = _sample_prompts(recipe, texts_to_sample(captions.texts, clips.records))
+    still_share = decide_still_share(clips, recipe, say)
     if cost is None:
         cost = measure_cost(recipe, cond_dim=captions.cond_dim, num_prompts=len(prompts), device=device, precision=None)
         if budget_s is not None:
@@ -159,7 +149,7 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
         clips_folder=str(request.clips),
         clips=clips.scan.manifest,
         still_share=still_share,
-        frame_ms=_frame_ms(clips.records, recipe.data),
+        frame_ms=frame_ms(clips.records, recipe.data),
         cond_dim=captions.cond_dim,
         encoder_sha256=captions.encoder_sha256,
         prompts=prompts,
@@ -169,7 +159,7 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
         say(f"weights from {parent.path}, trained for {parent.header.step} steps")
     elif captions.pooled is not None:
         network.set_text_statistics(captions.pooled)
-    training = Training(run, plan, network, _training_clips(captions, clips, plan), accelerator)
+    training = Training(run, plan, network, clips_to_draw_from(captions, clips, plan), accelerator)
     if accelerator.is_main_process:
         # The old run moves only now that nothing can be refused any more.
         if run.exists():
@@ -193,7 +183,7 @@ def _resume(request: TrainRequest, run: RunFolder, device: torch.device, say: Sa
     newest = _newest_step(run, say)
     plan = with_what_is_typed(request, run, stored)
     check_tensorboard(plan.recipe.train)
-    clips = _load(request.clips, plan.recipe, say)
+    clips = load_run_clips(request.clips, plan.recipe, say)
     changed = describe_difference(plan.clips, clips.scan.manifest)
     if changed:
         raise RunError(
@@ -214,7 +204,7 @@ def _resume(request: TrainRequest, run: RunFolder, device: torch.device, say: Sa
     steps_left = newest.step < plan.num_steps
     if plan.compiled and steps_left and not compile_again(network, plan, device=accelerator.device, say=say):
         network = fresh_network(plan.recipe, plan.cond_dim)
-    training = Training(run, plan, network, _training_clips(captions, clips, plan), accelerator)
+    training = Training(run, plan, network, clips_to_draw_from(captions, clips, plan), accelerator)
     training.resume(newest)
     if plan != stored and accelerator.is_main_process:
         save_plan(run, plan)
@@ -267,11 +257,11 @@ def _asked_recipe(request: TrainRequest, parent: Checkpoint | None, say: Say) ->
 def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: Say) -> tuple[Recipe, Cost]:
     # Each clip is decoded once, by the recipe that is chosen. Which files are clips is no matter of that.
     asked = load_recipe("small", request.typed)
-    scan = with_template(_survey(request.clips, Pixels.of(asked.data, asked.limits)), asked.text.template)
+    scan = survey(request.clips, asked)
     if request.budget_s is None:
         say(f"no --budget given: taking {duration(budget_s)}")
     say("timing the recipes on this machine")
-    moving = _moving(scan.looked_at)
+    moving = moving_clips(scan.looked_at)
     # Of shards some clips are looked at and stand for all.
     num_moving = round(len(scan.clips) * len(moving) / len(scan.looked_at))
     # Photos are larger than clips are, and say nothing about how sharp those are.
@@ -305,137 +295,10 @@ def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: S
     return choice.recipe, choice.cost
 
 
-def _survey(path: Path, pixels: Pixels) -> Scan:
-    if shards := find_shards(path):
-        return scan_shards(shards, pixels, cache=cache_folder(), look_at=NUM_LOOKED_AT)
-    return survey_folder(path, pixels)
-
-
-def _load(path: Path, recipe: Recipe, say: Say) -> LoadedClips:
-    data = recipe.data
-    pixels = Pixels.of(data, recipe.limits)
-    # Processes of one machine share its cache: the first decodes, the others find it done.
-    with PartialState().local_main_process_first():
-        if shards := find_shards(path):
-            if data.window == "every":
-                raise SettingsError(
-                    "data.window=every needs the length of every clip, which shards do not tell; take random"
-                )
-            if data.hold_out:
-                raise SettingsError("data.hold_out goes by the content of clips, which shards are not searched for")
-            num_workers = max(1, usable_cores() // PartialState().num_processes)
-            loaded = load_shards(shards, pixels, cache=cache_folder(), say=say, num_workers=num_workers)
-        else:
-            loaded = load_clips(path, pixels, cache=cache_folder(), say=say, progress=_telling(say))
-    template = recipe.text.template
-    if template:
-        say(_about_template(template, loaded))
-    loaded = replace(loaded, scan=with_template(loaded.scan, template))
-    for item in loaded.left_out:
-        say(f"left out: {item.key} {item.reason}")
-    if loaded.left_out and not shards:
-        say(f"t2v check {shlex.quote(str(path))} says more about the folder")
-    for warning in loaded.scan.warnings:
-        say(f"warning: {warning}")
-    loaded = _without_held_out(loaded, data.hold_out, say)
-    left_out = f"; {len(loaded.left_out)} left out" if loaded.left_out else ""
-    known = "" if loaded.num_decoded else f", decoded before and kept in {cache_folder()}"
-    if shards:
-        known = f", from {count(len(shards), 'shard')}, each decoded when it is drawn"
-    stills = sum(record.num_frames == 1 for record in loaded.scan.looked_at)
-    held = f", {stills} of a single frame," if stills else ""
-    say(f"{len(loaded.records)} clips{held} as {data.num_frames} frames of {data.size}x{data.size}{left_out}{known}")
-    return loaded
-
-
-def _about_template(template: str, loaded: LoadedClips) -> str:
-    if CAPTION_PLACEHOLDER in template:
-        return f"captions are taken as {template!r}"
-    num_unheard = sum(bool(record.captions) for record in loaded.records)
-    own = f"; the {num_unheard} with captions of their own lose them" if num_unheard else ""
-    return f"every clip is captioned {template!r}{own}"
-
-
-def _without_held_out(loaded: LoadedClips, share: float, say: Say) -> LoadedClips:
-    if not share:
-        return loaded
-    split = split_loaded(loaded, share)
-    if not split.held_out:
-        say(f"warning: none of {len(loaded.records)} clips falls among the {100 * share:g}% held out (data.hold_out)")
-    near = f", and {len(split.set_aside)} too near to them" if split.set_aside else ""
-    say(f"held out: {len(split.held_out)} of {len(loaded.records)} clips{near}")
-    return for_training(loaded, split)
-
-
-def _telling(say: Say) -> Callable[[int, int], None]:
-    """Progress of a folder that takes long to read, said now and then."""
-    began = said = time.monotonic()
-
-    def tell(done: int, total: int) -> None:
-        nonlocal said
-        now = time.monotonic()
-        if now - said > TELL_EVERY_S:
-            said = now
-            say(f"{done:,} of {total:,} files read, about {duration((now - began) / done * (total - done))} left")
-
-    return tell
-
-
 def _foretell(plan: Plan, training: Training, say: Say) -> None:
     each = pace(plan, training.step, training.seconds)
     left = plan.seconds_left(training.step, seconds_per_step=each)
     say(f"{plan.num_steps - training.step} steps of {each:.2g} s: about {duration(left)} with samples and saves")
-
-
-def _moving(records: Sequence[ClipRecord]) -> list[ClipRecord]:
-    """The clips that are no stills."""
-    return [record for record in records if record.num_frames > 1]
-
-
-def _still_share(clips: LoadedClips, recipe: Recipe, say: Say) -> float | None:
-    """The share of a batch that stills take, decided once for a run; None where they are shown as clips."""
-    asked, num_frames = recipe.train.still_share, recipe.data.num_frames
-    if isinstance(clips.frames, StreamedClips):
-        if asked is not None:
-            say("note: train.still_share has no effect, as stills in shards are not known before they come up")
-        return None
-    num_stills = sum(len(rows) == 1 for rows in clips.frames)
-    num_videos = len(clips.frames) - num_stills
-    share = share_of_stills(asked, num_videos=num_videos, num_stills=num_stills, num_frames=num_frames)
-    if share is not None:
-        beside = f"{count(num_stills, 'still')} beside {count(num_videos, 'clip')}"
-        say(f"{beside}: trained on as pictures, {share:.0%} of each batch (train.still_share)")
-    elif asked is not None:
-        what = "a model of one frame" if num_frames == 1 else "clips alone" if num_videos else "stills alone"
-        say(f"note: train.still_share has no effect, as this is trained on {what}")
-    if not num_videos and num_frames > 1:
-        say(f"every clip is a still: it stands still for {num_frames} frames; --set data.num_frames=1 costs less")
-    return share
-
-
-def _training_clips(captions: RunCaptions, clips: LoadedClips, plan: Plan) -> TrainingClips:
-    """What batches are drawn from, with the windows and the share of stills that the run has."""
-    data = plan.recipe.data
-    return replace(
-        captions.training_clips(clips),
-        num_frames=data.num_frames,
-        window=data.window or TrainingClips.window,
-        still_share=plan.still_share,
-    )
-
-
-def _frame_ms(records: Sequence[ClipRecord], data: DataSettings) -> float:
-    """Mean time between two of the frames that training sees: the rate that generated files are written at."""
-    if data.fps is not None:
-        return 1000 / data.fps
-    durations = [record.duration_ms for record in _moving(records)]
-    return float(np.median(durations)) / data.num_frames if durations else 100.0
-
-
-def _texts_to_sample(texts: Sequence[str], records: Sequence[ClipRecord]) -> Sequence[str]:
-    """The captions among `texts` of clips that move, as sheets are of clips; all where none of those has one."""
-    said = {caption for record in _moving(records) for caption in record.captions}
-    return [text for text in texts if text in said] or texts
 
 
 def _sample_prompts(recipe: Recipe, texts: Sequence[str]) -> tuple[str, ...]:

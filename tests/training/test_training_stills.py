@@ -9,6 +9,7 @@ import pytest
 from t2v.checkpoint import load_checkpoint
 from t2v.config import GenerationSettings
 from t2v.service import GenerationService
+from t2v.training import clips as clips_of_run
 from t2v.training import start
 from t2v.training.plan import load_plan
 
@@ -140,13 +141,13 @@ def test_without_a_rate_it_is_that_of_the_clips_whatever_stills_lie_beside_them(
 def test_a_run_on_windows_of_longer_clips_goes_on_to_the_last_bit(
     bench, window: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = start.load_clips
+    load = clips_of_run.load_clips
 
     def load_longer(*given, **named):
         clips = load(*given, **named)
         return replace(clips, frames=[np.concatenate([rows, 255 - rows, rows[:1]]) for rows in clips.frames])
 
-    monkeypatch.setattr(start, "load_clips", load_longer)
+    monkeypatch.setattr(clips_of_run, "load_clips", load_longer)
     settings = {"overrides": {"data.fps": "10", "data.window": window}, "num_steps": 6}
     ready = bench.train(**settings)
     assert len(ready.training.clips.windows) == (12 if window == "every" else 3)
