@@ -19,6 +19,7 @@ from t2v.service import GeneratedClip, file_stem, save_clip
 MEDIA_TYPES = {"gif": "image/gif", "mp4": "video/mp4", "webp": "image/webp"}
 FILE_SIDE = 256  # clips are small: in a file each pixel is enlarged until the clip is about this wide
 MAX_CLIPS = 1000
+LINGER_S = 5.0  # an answer that has found a clip opens its file well within this
 ADDRESS = "/clips/{name}"
 FRAMES = "frames.npy"
 
@@ -56,6 +57,7 @@ class Shelf:
         self._max_clips = max_clips
         self._clock = clock
         self._clips: dict[str, KeptClip] = {}  # oldest first
+        self._left: list[tuple[float, Path]] = []  # when a clip left the shelf, and the files that it left behind
         self._changing = threading.Lock()
         self._encoding = threading.Lock()
 
@@ -92,14 +94,19 @@ class Shelf:
         return path
 
     def sweep(self) -> None:
-        """Remove the clips whose time is over."""
+        """Let go of the clips whose time is over, and remove the files of those that left a while ago.
+
+        Not both at once: an answer already under way measures a file before it opens it, and must find it still.
+        """
         with self._changing:
-            names = list(self._clips)
-            oldest = self._clock() - self.keep_s
-            gone = {name for name in names if self._clips[name].made <= oldest} | set(names[: -self._max_clips])
-            over = [self._clips.pop(name) for name in gone]
-        for kept in over:
-            shutil.rmtree(kept.folder, ignore_errors=True)
+            now, names = self._clock(), list(self._clips)
+            gone = {name for name in names if self._clips[name].made <= now - self.keep_s}
+            gone |= set(names[: -self._max_clips])
+            self._left += [(now, self._clips.pop(name).folder) for name in gone]
+            over = [folder for left, folder in self._left if left <= now - LINGER_S]
+            self._left = [(left, folder) for left, folder in self._left if left > now - LINGER_S]
+        for folder in over:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def route(self) -> Route:
         """The one way to the files: by the name of a clip that is on the shelf, so that no path can lead elsewhere."""

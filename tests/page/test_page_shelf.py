@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from t2v.config import GenerationSettings
 from t2v.data.made_by import read_made_by, settings_in
 from t2v.data.reading import read_clip
-from t2v.page.shelf import MEDIA_TYPES, Shelf
+from t2v.page.shelf import LINGER_S, MEDIA_TYPES, Shelf
 from t2v.service import GeneratedClip
 
 DECODE = {
@@ -99,13 +99,34 @@ def test_a_clip_is_gone_when_its_time_is_over(shelf, browser, clock):
     young = shelf.add(clip(2))
     clock["now"] = 100
     shelf.sweep()
-    assert shelf.get(old.id) is None and not old.folder.exists()
-    assert shelf.get(young.id) is not None
+    assert shelf.get(old.id) is None and shelf.get(young.id) is not None
     answer = browser.get("/" + old.address("gif"))
     assert answer.status_code == 404 and "no such clip here any more" in answer.text
+    clock["now"] = 100 + LINGER_S
+    shelf.sweep()
+    assert not old.folder.exists() and young.folder.exists()
 
 
-def test_the_oldest_make_room_for_new_ones(shelf):
+def test_a_clip_that_leaves_while_it_is_being_sent_arrives_whole(shelf, browser, clock, monkeypatch):
+    kept = shelf.add(clip())
+    whole = browser.get("/" + kept.address("gif")).content
+    found = shelf.file
+
+    def leaves(*wanted):
+        path = found(*wanted)
+        clock["now"] = 100
+        shelf.sweep()
+        shelf.sweep()
+        return path
+
+    monkeypatch.setattr(shelf, "file", leaves)
+    assert browser.get("/" + kept.address("gif")).content == whole
+    assert shelf.get(kept.id) is None
+
+
+def test_the_oldest_make_room_for_new_ones(shelf, clock):
     kept = [shelf.add(clip(seed)) for seed in range(5)]
     assert [shelf.get(one.id) is not None for one in kept] == [False, False, True, True, True]
+    clock["now"] = LINGER_S
+    shelf.sweep()
     assert len(shelf) == len(list(Path(shelf.folder).iterdir())) == 3
