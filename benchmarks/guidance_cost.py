@@ -28,7 +28,7 @@ def main() -> None:
     service = GenerationService.load(asked.checkpoint)
     data, network = service.header.recipe.data, service.network
     shape = (data.channels, data.num_frames, data.size, data.size)
-    pooled = torch.randn(1, service.header.cond_dim or 0, generator=torch.Generator().manual_seed(0))
+    text = None if service.header.cond_dim is None else service.encoder.encode(["fireworks at night"])
     calls: list[tuple[torch.Tensor, ...]] = []
     handle = network.register_forward_pre_hook(lambda module, given: calls.append(given))
 
@@ -36,7 +36,7 @@ def main() -> None:
         settings = GenerationSettings(num_steps=asked.num_steps, sampler=sampler, guidance_scale=3)
         started = time.perf_counter()
         for _ in sample_clips(
-            network, service.diffusion, pooled=pooled, num_clips=1, shape=shape, seed=0, settings=settings
+            network, service.diffusion, text=text, num_clips=1, shape=shape, seed=0, settings=settings
         ):
             pass
         return time.perf_counter() - started

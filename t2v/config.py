@@ -192,6 +192,19 @@ class ModelSettings(Settings):
         False, description="start with blocks and attentions that change nothing, and with an answer of 0"
     )
     patch: Literal[1, 2, 4] = Field(1, description="side of the pixel squares folded into channels before the network")
+    token_pooling: bool = Field(
+        False, description="tell every block a vector that is pooled from the caption's tokens by learned attention"
+    )
+    cross_attn: tuple[bool, ...] = Field(
+        (False,),
+        min_length=1,
+        description="whether pixels attend to the caption's tokens, for all levels or one a level; the middle does "
+        "where the last level does",
+    )
+    token_dim: int = Field(
+        128, ge=32, le=1024, multiple_of=32, description="channels of the tokens that token_pooling and cross_attn read"
+    )
+    token_layers: int = Field(0, ge=0, le=12, description="trainable layers over these tokens")
 
     @model_validator(mode="before")
     @classmethod
@@ -205,12 +218,12 @@ class ModelSettings(Settings):
         others = {name: value for name, value in given.items() if name != "use_sparse_linear_attn"}
         return others | {"spatial_attn": "linear" if old else "none"}
 
-    @field_validator("blocks", "attn_heads", "spatial_attn", "temporal_attn", mode="before")
+    @field_validator("blocks", "attn_heads", "spatial_attn", "temporal_attn", "cross_attn", mode="before")
     @classmethod
     def _read_one(cls, given: Any) -> Any:
         return given if isinstance(given, list | tuple) else (given,)
 
-    @field_validator("blocks", "attn_heads", "spatial_attn", "temporal_attn")
+    @field_validator("blocks", "attn_heads", "spatial_attn", "temporal_attn", "cross_attn")
     @classmethod
     def _check_levels(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
         num_levels = len(info.data.get("dim_mults", values))
@@ -223,7 +236,14 @@ class ModelSettings(Settings):
     def _check(self) -> Self:
         if self.init_kernel_size % 2 == 0:
             raise ValueError(f"init_kernel_size must be odd, not {self.init_kernel_size}")
+        if self.token_layers and not self.reads_tokens:
+            raise ValueError("token_layers needs token_pooling or cross_attn: otherwise nothing reads the tokens")
         return self
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether a caption's tokens are read, or only its pooled vector as in the original."""
+        return self.token_pooling or any(self.cross_attn)
 
     @property
     def size_step(self) -> int:
@@ -294,6 +314,13 @@ class TrainSettings(Settings):
         description="share of a batch for stills that lie among clips; as many share a place as a clip has frames "
         "(default: their share of all frames, at most a third)",
     )
+    frame_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of a batch for single frames of the clips, drawn from all of them and seen as stills are: "
+        "as many share a place as a clip has frames",
+    )
     ema_decay: float = Field(0.995, ge=0, lt=1, description="weight of the past in the averaged weights")
     ema_start: int = Field(100, ge=0, description="up to this step the average is a copy of the weights")
     ema_ramp: bool = Field(
@@ -343,6 +370,8 @@ class Recipe(Settings):
         step = self.model.size_step
         if self.data.size % step:
             raise ValueError(f"data.size must be a multiple of {step} with this model, not {self.data.size}")
+        if self.train.frame_share and self.data.num_frames == 1:
+            raise ValueError("train.frame_share needs clips, and data.num_frames is 1")
         return self
 
 

@@ -15,6 +15,7 @@ from t2v.diffusion.noises import dropped, tempered
 from t2v.diffusion.schedule import make_schedule
 from t2v.diffusion.spacing import space
 from t2v.diffusion.threshold import THRESHOLDS
+from t2v.model.text import TextFeatures
 from t2v.runtime import autocast, generator
 
 # How many clips share a pass. On a CPU the last bits of a matrix product depend on how many rows it has, so a clip
@@ -66,8 +67,8 @@ def sample_clips(
     network: nn.Module,
     diffusion: GaussianDiffusion,
     *,
-    pooled: Tensor | None,
-    negative: Tensor | None = None,
+    text: TextFeatures | None,
+    negative: TextFeatures | None = None,
     guide: nn.Module | None = None,
     num_clips: int,
     shape: tuple[int, int, int, int],
@@ -77,8 +78,8 @@ def sample_clips(
 ) -> Iterator[SamplingStep]:
     """Draw clips by the settings' sampler, steps, guidance and thresholding.
 
-    pooled: num_clips d, one text vector a clip; None for an unconditional model
-    negative: d, the text to steer away from; None for the learned null
+    text: of num_clips texts, one a clip; None for an unconditional model
+    negative: of one text, to steer away from; None for the learned null
     guide: a weaker network to steer away from instead, which is told the same text
     shape: c f h w of one clip
     precision: arithmetic of the networks, a name of config.PrecisionName but auto
@@ -94,6 +95,10 @@ def sample_clips(
         rescale=settings.guidance_rescale,
         guide=guide,
     )
+    if text is not None and negative is not None:
+        # They go through the network side by side.
+        longest = max(text.mask.shape[1], negative.mask.shape[1])
+        text, negative = text.padded(longest), negative.padded(longest)
     keep_in_range = partial(choose(THRESHOLDS, settings.threshold, "threshold"), percentile=settings.percentile)
     for clips in _groups(num_clips, GROUPS[device.type]):
         draw = _Draws(shape, seed, clips, device)
@@ -101,8 +106,8 @@ def sample_clips(
             network,
             draw.noise(-1),
             noise=dropped(tempered(draw.noise, settings.temperature), settings.noise_dropout, coins=draw.coins),
-            text=None if pooled is None else _text(pooled[clips.start : clips.stop], device),
-            negative=None if negative is None else _text(negative.expand(len(clips), -1), device),
+            text=None if text is None else text.at(slice(clips.start, clips.stop)).as_input(device),
+            negative=None if negative is None else negative.repeated(len(clips)).as_input(device),
             sampler=settings.sampler,
             eta=settings.eta,
             guidance=guidance,
@@ -141,10 +146,6 @@ def to_uint8(x: Tensor) -> Tensor:
     """Clips ... c f h w in [-1, 1] as uint8 ... f h w c on the CPU."""
     frames = ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return frames.movedim(-4, -1).cpu()
-
-
-def _text(pooled: Tensor, device: torch.device) -> dict[str, Tensor]:
-    return {"pooled": pooled.to(device), "is_null": torch.zeros(len(pooled), dtype=torch.bool, device=device)}
 
 
 def _stepwise(steps: Iterator[Step], device: torch.device, precision: str) -> Iterator[Step]:

@@ -21,7 +21,7 @@ from t2v.data.words import is_filled, unseen_sentence, words_of
 from t2v.diffusion.samplers import HEAR_ETA, HEAR_OWN_NOISE
 from t2v.diffusion.spacing import says_its_steps, space
 from t2v.errors import ClipError, GenerationError, TextEncoderError
-from t2v.model.text import TextEncoder
+from t2v.model.text import TextEncoder, TextFeatures
 from t2v.runtime import Precision, choose_precision, pick_device
 from t2v.sampling import SamplingStep, build_diffusion, sample_clips, to_uint8
 
@@ -30,7 +30,7 @@ MIN_FPS, MAX_FPS = 0.01, 50.0  # what a GIF can show
 # Bounds on an enlarged file: what every format takes, and memory that a laptop has.
 MAX_FILE_SIDE = 4096
 MAX_FILE_PIXELS = 1 << 28
-MAX_KEPT_TEXTS = 1000  # encoded ones, of a few kB each
+MAX_KEPT_TEXTS = 1000  # encoded ones, of some 20 kB each
 MAX_NAME_BYTES = 100  # of a prompt's words in a file's name; file systems end at 255
 
 
@@ -111,7 +111,7 @@ class GenerationService:
             self.guide_network = guide.network().to(self.device).requires_grad_(False)
         self.diffusion = build_diffusion(self.header.recipe)
         self.precision = self._choose_precision(precision)
-        self._pooled: dict[str, Tensor] = {}
+        self._features: dict[str, TextFeatures] = {}
 
     @classmethod
     def load(
@@ -220,12 +220,12 @@ class GenerationService:
         data = self.header.recipe.data
         assert used.num_frames is not None and used.size is not None and used.seed is not None and used.fps is not None
         conditional = self.header.cond_dim is not None
-        pooled = self._encode(used.prompt).expand(used.num_clips, -1) if conditional else None
-        negative = self._encode(used.negative)[0] if conditional and used.negative.strip() else None
+        text = self._encode(used.prompt).repeated(used.num_clips) if conditional else None
+        negative = self._encode(used.negative) if conditional and used.negative.strip() else None
         steps = sample_clips(
             self.network,
             self.diffusion,
-            pooled=pooled,
+            text=text,
             negative=negative,
             guide=self.guide_network,
             num_clips=used.num_clips,
@@ -259,14 +259,14 @@ class GenerationService:
                 started = time.perf_counter()
             yield GenerationStep(step.clips, step.index, step.num_steps, step.x0, finished)
 
-    def _encode(self, text: str) -> Tensor:
-        """1 d, computed once for each text; the oldest of MAX_KEPT_TEXTS makes room for a new one."""
-        pooled = self._pooled.get(text)
-        if pooled is None:
-            pooled = self._pooled[text] = self.encoder.encode([text]).pooled
-            while len(self._pooled) > MAX_KEPT_TEXTS:
-                del self._pooled[next(iter(self._pooled))]
-        return pooled
+    def _encode(self, text: str) -> TextFeatures:
+        """Those of one text, computed once; the oldest of MAX_KEPT_TEXTS makes room for a new one."""
+        features = self._features.get(text)
+        if features is None:
+            features = self._features[text] = self.encoder.encode([text])
+            while len(self._features) > MAX_KEPT_TEXTS:
+                del self._features[next(iter(self._features))]
+        return features
 
     def _choose_precision(self, name: str) -> Precision:
         if name != "auto":

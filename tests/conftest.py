@@ -101,7 +101,7 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
 
 
 class FakeEncoder:
-    """A text encoder in one line: its features are a function of the text alone."""
+    """A text encoder in a few lines: its features are a function of the text alone, each token's of its word."""
 
     name = "a fake"
     pooling = "mean"
@@ -120,10 +120,20 @@ class FakeEncoder:
         from t2v.model.text import TextFeatures
         from t2v.runtime import generator
 
+        def drawn(word: str) -> Any:
+            return torch.randn(self.dim, generator=generator("text", word))
+
         self.read += texts
-        pooled = torch.stack([torch.randn(self.dim, generator=generator("text", text)) for text in texts])
-        ones = torch.ones(len(texts), 1)
-        return TextFeatures(pooled=pooled, tokens=pooled[:, None], mask=ones.bool(), truncated=ones[:, 0] == 0)
+        words = [["", *text.split()] for text in texts]  # a mark comes before the words
+        mask = torch.zeros(len(texts), max(map(len, words), default=0), dtype=torch.bool)
+        tokens = torch.zeros(*mask.shape, self.dim)
+        for row, said in enumerate(words):
+            tokens[row, : len(said)] = torch.stack([drawn(word) for word in said])
+            mask[row, : len(said)] = True
+        pooled = torch.stack([drawn(text) for text in texts])
+        return TextFeatures(
+            pooled=pooled, tokens=tokens, mask=mask, truncated=torch.zeros(len(texts), dtype=torch.bool)
+        )
 
 
 @pytest.fixture

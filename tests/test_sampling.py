@@ -12,6 +12,7 @@ from t2v.diffusion.schedule import make_schedule
 from t2v.diffusion.spacing import space
 from t2v.model import Unet3D
 from t2v.model.lucidrains import unet_weights
+from t2v.model.text import TextFeatures
 from t2v.sampling import sample_clips, to_uint8
 
 SHAPE = (3, 2, 4, 4)
@@ -38,11 +39,19 @@ class TextHearer(Recorder):
         return super().forward(x, t, text) + 0.3 * heard * (3 * x + 1).sin()
 
 
-def sampled(num_clips, *, network=None, guide=None, seed=1, pooled=None, negative=None, **settings):
+def texts(*num_tokens):
+    """Features of texts of so many tokens: those of each are all of its number, from 0."""
+    numbers = torch.arange(float(len(num_tokens)))
+    mask = torch.arange(max(num_tokens)) < torch.tensor(num_tokens)[:, None]
+    tokens = torch.where(mask[..., None], numbers[:, None, None], 0).expand(-1, -1, 3)
+    return TextFeatures(numbers[:, None].expand(-1, 3), tokens, mask, torch.zeros_like(numbers).bool())
+
+
+def sampled(num_clips, *, network=None, guide=None, seed=1, text=None, negative=None, **settings):
     steps = sample_clips(
         network or Recorder(),
         GaussianDiffusion(schedule=make_schedule("cosine", 50)),
-        pooled=pooled,
+        text=text,
         negative=negative,
         guide=guide,
         num_clips=num_clips,
@@ -83,7 +92,7 @@ def test_every_step_of_the_ancestral_sampler_has_noise_of_its_own():
 
 
 def test_every_choice_of_a_walk_is_heard():
-    pooled = torch.ones(1, 3)
+    text = texts(2)
     walks = [
         {},
         {"eta": 0.5},
@@ -103,7 +112,7 @@ def test_every_choice_of_a_walk_is_heard():
         {"sampler": "ddpm"},
         *({"sampler": name} for name in SAMPLERS if name not in ("ddim", "ddpm", "euler")),
     ]
-    clips = [results(sampled(1, network=TextHearer(), pooled=pooled, **({"num_steps": 6} | walk))) for walk in walks]
+    clips = [results(sampled(1, network=TextHearer(), text=text, **({"num_steps": 6} | walk))) for walk in walks]
     for place, clip in enumerate(clips):
         alike = [walks[other] for other in range(place) if torch.allclose(clip, clips[other])]
         assert not alike, walks[place]
@@ -118,8 +127,8 @@ def test_samplers_that_are_one_and_the_same_draw_the_same():
 def test_a_guide_is_asked_the_same_and_moved_away_from():
     network, guide = Recorder(), Recorder()
     guide.weight.data.fill_(0.05)
-    pooled = torch.ones(1, 3)
-    guided = results(sampled(1, network=network, guide=guide, pooled=pooled, guidance_scale=3, num_steps=1))
+    text = texts(2)
+    guided = results(sampled(1, network=network, guide=guide, text=text, guidance_scale=3, num_steps=1))
     for (x, t, text), (other_x, other_t, other_text) in zip(network.asked, guide.asked, strict=True):
         assert torch.equal(x, other_x) and t == other_t and torch.equal(text["pooled"], other_text["pooled"])
     stronger = Recorder()
@@ -137,18 +146,20 @@ def test_groups_share_a_pass_and_draw_the_same_clips(monkeypatch):
 
 
 def test_each_clip_hears_its_own_text_and_the_negative_one():
-    pooled, negative = torch.arange(6.0).reshape(2, 3), torch.full((3,), -1.0)
+    text, negative = texts(2, 1), texts(3)._replace(pooled=torch.full((1, 3), -1.0))
     network = Recorder()
-    sampled(2, network=network, pooled=pooled, negative=negative, guidance_scale=3, num_steps=1)
-    for clip, (x, _, text) in enumerate(network.asked):
+    sampled(2, network=network, text=text, negative=negative, guidance_scale=3, num_steps=1)
+    for clip, (x, _, given) in enumerate(network.asked):
         assert torch.equal(x[0], x[1])
-        assert torch.equal(text["pooled"], torch.stack((pooled[clip], negative)))
-        assert text["is_null"].tolist() == [False, False]
+        assert torch.equal(given["pooled"], torch.stack((text.pooled[clip], negative.pooled[0])))
+        assert given["is_null"].tolist() == [False, False]
+        assert given["mask"].sum(dim=1).tolist() == [[2, 3], [1, 3]][clip]  # the shorter one is padded
+        assert given["tokens"][given["mask"]].mean(dim=1).tolist() == [[0, 0, 0, 0, 0], [1, 0, 0, 0]][clip]
 
 
 def test_without_a_negative_text_the_learned_null_takes_its_place():
     network = Recorder()
-    sampled(1, network=network, pooled=torch.ones(1, 3), guidance_scale=3, num_steps=1)
+    sampled(1, network=network, text=texts(2), guidance_scale=3, num_steps=1)
     assert network.asked[0][2]["is_null"].tolist() == [False, True]
 
 
@@ -178,7 +189,7 @@ def test_the_classic_loop_with_the_classic_network_is_met(golden_case, golden_fo
     steps = sample_clips(
         network.to(dtype),
         GaussianDiffusion(schedule=make_schedule("cosine", 20)),
-        pooled=None,
+        text=None,
         num_clips=noise.shape[1],
         shape=noise.shape[2:],
         seed=0,

@@ -173,7 +173,7 @@ def test_encoded_texts_are_not_kept_for_ever(service, fake_encoder, monkeypatch)
     monkeypatch.setattr(t2v.service, "MAX_KEPT_TEXTS", 2)
     for prompt in ("red", "night", "circle", "circle", "red"):
         drawn(service, asked(prompt, guidance_scale=1))
-        assert len(service._pooled) <= 2
+        assert len(service._features) <= 2
     assert fake_encoder.read == ["red", "night", "circle", "red"]
 
 

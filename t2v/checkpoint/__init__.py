@@ -39,7 +39,7 @@ class Header(Settings):
     step: int = Field(ge=0, description="optimizer steps behind these weights")
     num_clips: int = Field(ge=0, description="clips it was trained on")
     still_share: float | None = Field(
-        None, ge=0, lt=1, description="share of training on stills, as clips of one frame; None where there was none"
+        None, ge=0, lt=1, description="share of training on pictures, as clips of one frame; None where there was none"
     )
     words: tuple[str, ...] = Field((), description="words of the captions it was trained on")
     example_prompts: tuple[str, ...] = Field((), description="prompts it can do")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from t2v.cache import RowCache
 from t2v.config import EncoderPrecisionName, PoolingName
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel
 
+TOKEN_DTYPE = np.float16  # of tokens that are kept: features of about 1, of which there are many
 # Encoders that read a text between two marks, with the places that each takes off its position table.
 FAMILY = {
     "albert": 0,
@@ -50,6 +52,25 @@ class TextFeatures(NamedTuple):
     """n l, true where there is a token"""
     truncated: Tensor
     """n, true where a text was longer than max_tokens and lost its end"""
+
+    def at(self, rows: slice) -> "TextFeatures":
+        """The features of some of the texts."""
+        return TextFeatures(*(each[rows] for each in self))
+
+    def repeated(self, number: int) -> "TextFeatures":
+        """The features of one text, as those of that many."""
+        return TextFeatures(*(each.expand(number, *[-1] * (each.ndim - 1)) for each in self))
+
+    def padded(self, length: int) -> "TextFeatures":
+        """The same with room for that many tokens, which is none less than there is."""
+        more = length - self.tokens.shape[1]
+        return self._replace(tokens=F.pad(self.tokens, (0, 0, 0, more)), mask=F.pad(self.mask, (0, more)))
+
+    def as_input(self, device: torch.device) -> dict[str, Tensor]:
+        """What a network takes, with each text heard."""
+        is_null = torch.zeros(len(self.pooled), dtype=torch.bool)
+        given = {"pooled": self.pooled, "tokens": self.tokens, "mask": self.mask, "is_null": is_null}
+        return {name: tensor.to(device) for name, tensor in given.items()}
 
 
 class TextEncoder:
@@ -145,41 +166,71 @@ class TextEncoder:
 
 
 @dataclass(frozen=True)
+class KeptFeatures:
+    """Features by one encoder that are on the user's disk.
+
+    pooled: rows of one vector, d float32; tokens: rows of a caption's tokens, d TOKEN_DTYPE; None where none are read
+    """
+
+    pooled: RowCache
+    tokens: RowCache | None = None
+
+
+@dataclass(frozen=True)
 class CaptionTable:
-    """The pooled features of a data set's captions, computed once; equal captions give equal tables, in any order."""
+    """The features of a data set's captions, computed once; equal captions give equal tables, in any order."""
 
     pooled: Tensor
     """n d float32, one row for each different caption"""
     truncated: tuple[str, ...]
     """captions that were cut at the encoder's max_tokens"""
     rows: dict[str, int]
+    tokens: Sequence[np.ndarray] | None = None
+    """n of l d TOKEN_DTYPE, the tokens of each, read from where they lie; None where no network reads them"""
 
     @classmethod
-    def build(cls, encoder: TextEncoder, captions: Iterable[str], *, kept: RowCache | None = None) -> Self:
-        """Encode every different caption once, about 0.02 s each, save those that `kept` holds; it takes the others.
-
-        kept: rows of d float32 by this very encoder
-        """
-        kept = kept or RowCache(None, "text", shape=(encoder.dim,), dtype=np.float32, say=lambda line: None)
+    def build(
+        cls,
+        encoder: TextEncoder,
+        captions: Iterable[str],
+        *,
+        with_tokens: bool = False,
+        kept: KeptFeatures | None = None,
+    ) -> Self:
+        """Encode every different caption once, about 0.02 s each, save those that `kept` holds; it takes the others."""
+        kept = kept or KeptFeatures(_in_memory(np.float32, encoder.dim), _in_memory(TOKEN_DTYPE, encoder.dim))
+        kept_tokens = kept.tokens if with_tokens else None
         unique = sorted(set(captions))
         pooled = torch.zeros(len(unique), encoder.dim)
-        truncated = []
+        truncated, keys = [], []
         # Token features of one caption at a time: of thousands at once they would fill gigabytes.
         for row, caption in enumerate(unique):
             key = hashlib.sha256(_writable(caption).encode()).hexdigest()
-            facts = kept.facts(key)
-            if facts is None:
+            facts = kept.pooled.facts(key)
+            if facts is None or (kept_tokens is not None and kept_tokens.facts(key) is None):
                 features = encoder.encode([caption])
                 facts = {"truncated": bool(features.truncated[0])}
-                kept.add(key, features.pooled[:1].numpy(), facts)
-            pooled[row] = torch.from_numpy(kept.array(key)[0].copy())
+                kept.pooled.add(key, features.pooled[:1].numpy(), facts)
+                if kept_tokens is not None:
+                    kept_tokens.add(key, features.tokens[0].numpy().astype(TOKEN_DTYPE), facts)
+            pooled[row] = torch.from_numpy(kept.pooled.array(key)[0].copy())
+            keys.append(key)
             if facts["truncated"]:
                 truncated.append(caption)
-        return cls(pooled=pooled, truncated=tuple(truncated), rows={caption: row for row, caption in enumerate(unique)})
+        return cls(
+            pooled=pooled,
+            truncated=tuple(truncated),
+            rows={caption: row for row, caption in enumerate(unique)},
+            tokens=None if kept_tokens is None else [kept_tokens.array(key) for key in keys],
+        )
 
     def index(self, caption: str) -> int:
         """Row of a caption that the table was built with."""
         return self.rows[caption]
+
+
+def _in_memory(dtype: type[np.generic], dim: int) -> RowCache:
+    return RowCache(None, "text", shape=(dim,), dtype=dtype, say=lambda line: None)
 
 
 def _read_config(files: EncoderFiles, max_tokens: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The network: a U-Net over frames, with attention between the frames of a clip."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -18,13 +18,13 @@ from t2v.model.positions import (
     rotary_frequencies,
     sinusoidal,
 )
+from t2v.model.tokens import TokenAttention, TokenReader, Tokens, spread_of
 
 Value = TypeVar("Value", int, str)
 Run = Callable[..., Tensor]  # calls a part of the network with what it is given
 
 # How the pixels of a level attend to those of their frame; beside these there is "none".
 SPATIAL: dict[str, Callable[..., nn.Module]] = {"linear": SpatialLinearAttention, "full": SpatialAttention}
-STD_FLOOR = 0.1  # of the typical spread: features that hardly vary among the captions are not blown up into noise
 
 
 class Unet3D(nn.Module):
@@ -38,6 +38,11 @@ class Unet3D(nn.Module):
     cond_dim: width of the text's pooled vector; None builds an unconditional network.
     out_dim: channels of the output (default: channels). init_dim: channels after the first convolution (default: dim).
     patch: side of the pixel squares that are folded into channels first and unfolded last, without loss.
+    token_pooling: the tokens of the caption too are made one vector, which joins those of time and of the whole text.
+    cross_attn: pixels look at the tokens, after those of their frame; one value for all levels or one a level, and the
+        middle as the last level.
+    token_dim, token_layers: width of the tokens that these read, and trainable layers before; see TokenReader.
+    The original has none of the last four, and an unconditional network has no use for them.
     """
 
     checkpoint_activations = False  # for training: compute the insides of blocks and attentions again for gradients
@@ -62,6 +67,10 @@ class Unet3D(nn.Module):
         temporal_attn: bool | Sequence[bool] = True,
         zero_init: bool = False,
         patch: int = 1,
+        token_pooling: bool = False,
+        cross_attn: bool | Sequence[bool] = False,
+        token_dim: int = 128,
+        token_layers: int = 0,
     ) -> None:
         super().__init__()
         if dim % 2 or attn_dim_head % 2 or not init_kernel_size % 2:
@@ -77,8 +86,12 @@ class Unet3D(nn.Module):
         init_dim = init_dim or dim
         widths = [init_dim, *(dim * mult for mult in dim_mults)]
         time_dim = 4 * dim
-        embedding_dim = time_dim + (cond_dim or 0)
         num_levels = len(dim_mults)
+        looks_at_text = _each_level("cross_attn", cross_attn, num_levels)
+        self.reads_tokens = cond_dim is not None and (token_pooling or any(looks_at_text))
+        if not self.reads_tokens:
+            looks_at_text, token_pooling = [False] * num_levels, False
+        embedding_dim = time_dim + (cond_dim or 0) + (token_dim if token_pooling else 0)
         num_blocks = _each_level("blocks", blocks, num_levels)
         self.heads = heads = _each_level("attn_heads", attn_heads, num_levels)
         spatial_by = _each_level("spatial_attn", spatial_attn, num_levels)
@@ -87,10 +100,16 @@ class Unet3D(nn.Module):
         def temporal(width: int, level: int) -> PreNormResidual:
             return PreNormResidual(width, TemporalAttention(width, heads=heads[level], dim_head=attn_dim_head))
 
+        def looking(width: int, level: int) -> PreNormResidual | None:
+            if not looks_at_text[level]:
+                return None
+            return PreNormResidual(width, TokenAttention(width, token_dim, heads=heads[level]))
+
         def build(level: int, width: int, width_out: int) -> Level:
             widths_in = [width, *[width_out] * (num_blocks[level] - 1)]
             return Level(
                 spatial=_spatial_attention(spatial_by[level], width_out, heads=heads[level]),
+                cross=looking(width_out, level),
                 blocks=[ResnetBlock(width_in, width_out, embedding_dim=embedding_dim) for width_in in widths_in],
                 temporal=temporal(width_out, level) if attends_in_time[level] else None,
             )
@@ -104,6 +123,8 @@ class Unet3D(nn.Module):
             self.null_text = nn.Parameter(torch.randn(cond_dim))
             self.register_buffer("text_mean", torch.zeros(cond_dim))
             self.register_buffer("text_std", torch.ones(cond_dim))
+            if self.reads_tokens:
+                self.token_reader = TokenReader(cond_dim, token_dim, num_layers=token_layers, pools=token_pooling)
 
         self.init_conv = FrameConv(
             channels * patch**2, init_dim, kernel_size=init_kernel_size, padding=init_kernel_size // 2
@@ -115,6 +136,7 @@ class Unet3D(nn.Module):
         self.downsamples = nn.ModuleList([*map(frame_downsample, inner), nn.Identity()])
         self.mid_block1 = ResnetBlock(widths[-1], widths[-1], embedding_dim=embedding_dim)
         self.mid_spatial = PreNormResidual(widths[-1], SpatialAttention(widths[-1], heads=heads[-1]))
+        self.mid_cross = looking(widths[-1], num_levels - 1)
         self.mid_temporal = temporal(widths[-1], num_levels - 1)
         self.mid_block2 = ResnetBlock(widths[-1], widths[-1], embedding_dim=embedding_dim)
         self.ups = nn.ModuleList(build(level, 2 * width_out, width) for level, width, width_out in reversed(pairs))
@@ -137,13 +159,14 @@ class Unet3D(nn.Module):
         x: b c f h w in the parameters' dtype; h and w multiples of size_step
         t: b, fractions allowed
         text: `pooled` b cond_dim and `is_null` b bool, true where the learned null embedding takes the caption's
-            place; None is null for every clip
+            place; where reads_tokens also `tokens` b l cond_dim and `mask` b l bool, true where there is a token; None
+            is null for every clip
         focus_present_mask: b bool; frames of a masked clip do not see each other, save in the first attention, which
             the original leaves out. Training shows stills as clips of one frame, which has nothing else to see.
         Returns b out_dim f h w.
         """
         self._check(x)
-        embedding = self._embed(t, text)
+        embedding, tokens = self._embed(t, text)
         num_frames = x.shape[2]
         all_frames = FramePositions(
             rotation=frame_rotation(self.frequencies, num_frames), bias=self.relative_bias(num_frames)[None, None]
@@ -159,31 +182,35 @@ class Unet3D(nn.Module):
         first = x
         skips = []
         for level, downsample, here in zip(self.downs, self.downsamples, positions_at, strict=True):
-            x = level(x, embedding, here, run)
+            x = level(x, embedding, tokens, here, run)
             skips.append(x)
             x = downsample(x)
         x = run(self.mid_block1, x, embedding)
-        x = run(self.mid_temporal, run(self.mid_spatial, x), positions_at[-1])
+        x = run(self.mid_spatial, x)
+        if self.mid_cross is not None:
+            x = run(self.mid_cross, x, tokens)
+        x = run(self.mid_temporal, x, positions_at[-1])
         x = run(self.mid_block2, x, embedding)
         for level, upsample, here in zip(self.ups, self.upsamples, reversed(positions_at), strict=True):
-            x = level(torch.cat((x, skips.pop()), dim=-1), embedding, here, run)
+            x = level(torch.cat((x, skips.pop()), dim=-1), embedding, tokens, here, run)
             x = upsample(x)
         x = self.final_conv(run(self.final_block, torch.cat((x, first), dim=-1)))
         return rearrange(x, "b f h w (c p q) -> b c f (h p) (w q)", p=self.patch, q=self.patch)
 
     @torch.no_grad()
-    def set_text_statistics(self, pooled: Tensor) -> None:
-        """Learn from the training captions how text is standardised before use. pooled: n cond_dim, n at least 1."""
+    def set_text_statistics(self, pooled: Tensor, tokens: Iterable[Tensor] = ()) -> None:
+        """Learn from the training captions how text is standardised before use.
+
+        pooled: n cond_dim, n at least 1; tokens: l cond_dim of each caption, for a network that reads tokens
+        """
         # Encoders differ: MiniLM's pooled features have a spread of 0.03 and would hardly be heard beside the time
         # embedding; BERT-base has a few features so large that scaling whole vectors would drown all others.
         # So each feature gets its own mean and spread, in float64, where equal captions average to themselves.
         pooled = pooled.double()
-        std = pooled.std(dim=0, correction=0)
-        typical = std.square().mean().sqrt()
-        # Captions that are all alike say nothing about spread; then only their mean is taken off.
-        std = std.clamp_min(STD_FLOOR * typical) if typical > 1e-6 else torch.ones_like(std)
         self.text_mean.copy_(pooled.mean(dim=0))
-        self.text_std.copy_(std)
+        self.text_std.copy_(spread_of(pooled.var(dim=0, correction=0)))
+        if self.reads_tokens:
+            self.token_reader.set_statistics(tokens)
 
     def _start_at_zero(self) -> None:
         """Zero what every block, every attention and the network itself ends in: Dhariwal and Nichol 2021.
@@ -194,8 +221,8 @@ class Unet3D(nn.Module):
         for module in self.modules():
             if isinstance(module, ResnetBlock):
                 nn.init.zeros_(module.block2.gain)
-            elif isinstance(module, SpatialAttention | SpatialLinearAttention | TemporalAttention):
-                _zero(module.to_out)
+            elif isinstance(module, PreNormResidual):
+                _zero(module.fn.get_submodule("to_out"))
         _zero(self.final_conv)
 
     def _check(self, x: Tensor) -> None:
@@ -205,16 +232,22 @@ class Unet3D(nn.Module):
         if height % self.size_step or width % self.size_step:
             raise ValueError(f"width and height must be multiples of {self.size_step}, not {width}x{height}")
 
-    def _embed(self, t: Tensor, text: Mapping[str, Tensor] | None) -> Tensor:
-        """One vector a clip from its timestep and its text. Returns b d."""
+    def _embed(self, t: Tensor, text: Mapping[str, Tensor] | None) -> tuple[Tensor, Tokens | None]:
+        """One vector a clip from its timestep and its text, b d; and the tokens to look at, if they are read."""
         dtype = self.final_conv.weight.dtype
         angles = sinusoidal(t, dim=self.dim, dtype=torch.promote_types(dtype, torch.float32))
         time_emb: Tensor = self.time_mlp(angles.to(dtype))
         if self.cond_dim is None:
             if text is not None:
                 raise ValueError("this network was built without cond_dim and takes no text")
-            return time_emb
-        return torch.cat((time_emb, self._text_emb(text, num_clips=len(t))), dim=-1)
+            return time_emb, None
+        parts = [time_emb, self._text_emb(text, num_clips=len(t))]
+        if not self.reads_tokens:
+            return torch.cat(parts, dim=-1), None
+        tokens = self.token_reader(text, num_clips=len(t))
+        if self.token_reader.pool is not None:
+            parts.append(self.token_reader.pooled(tokens))
+        return torch.cat(parts, dim=-1), tokens
 
     def _text_emb(self, text: Mapping[str, Tensor] | None, *, num_clips: int) -> Tensor:
         if text is None:
@@ -227,21 +260,31 @@ class Level(nn.Module):
     """What happens at one resolution of the U-Net, on its way down or up."""
 
     def __init__(
-        self, *, blocks: Sequence[ResnetBlock], spatial: PreNormResidual | None, temporal: PreNormResidual | None
+        self,
+        *,
+        blocks: Sequence[ResnetBlock],
+        spatial: PreNormResidual | None,
+        cross: PreNormResidual | None,
+        temporal: PreNormResidual | None,
     ) -> None:
         super().__init__()
         self.block_names = [f"block{number}" for number in range(1, len(blocks) + 1)]
         for name, block in zip(self.block_names, blocks, strict=True):
             self.add_module(name, block)
         self.spatial = spatial
+        self.cross = cross
         self.temporal = temporal
 
-    def forward(self, x: Tensor, embedding: Tensor, positions: FramePositions, run: Run) -> Tensor:
+    def forward(
+        self, x: Tensor, embedding: Tensor, tokens: Tokens | None, positions: FramePositions, run: Run
+    ) -> Tensor:
         """x: b f h w c; embedding: b d; run: what calls the parts. Returns b f h w c'."""
         for name in self.block_names:
             x = run(getattr(self, name), x, embedding)
         if self.spatial is not None:
             x = run(self.spatial, x)
+        if self.cross is not None:
+            x = run(self.cross, x, tokens)
         if self.temporal is not None:
             x = run(self.temporal, x, positions)
         return x

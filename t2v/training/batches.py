@@ -1,10 +1,11 @@
 """What the network is shown at each step, as a function of (seed, step, place) alone.
 
-A place of a batch shows a clip, or as many stills as a clip has frames: so each place costs the same.
+A place of a batch shows a clip, or as many pictures as a clip has frames, stills or frames of any clips: so each place
+costs the same.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import accumulate
@@ -45,12 +46,14 @@ class TrainingClips:
     captions: for each clip the rows of `pooled` that describe it, -1 for no text; empty where it has no caption
     keeps_side: for each row of `pooled`, whether the caption says left or right
     pooled: m d, one row a caption; None for an unconditional model
+    tokens: for each row of `pooled` the caption's tokens, l d; None where no network reads them
     weights: by clip, how often each of its captions is drawn, relative to the others; of those drawn alike none
     num_frames: of a window, which is what the network sees of a clip; None where it sees all of each
     window: where a clip of more frames is looked into: at its head, at random each time it comes up, or at every one of
         the windows that cover it, each an example of its own
     still_share: of the places, in [0, 1), those that show stills as clips of one frame; None shows a still as a clip
         that stands still
+    frame_share: of the places, in [0, 1), those that show single frames of clips as if they were stills
     """
 
     frames: Tensor | MappedClips
@@ -61,6 +64,8 @@ class TrainingClips:
     num_frames: int | None = None
     window: WindowName = "random"
     still_share: float | None = None
+    frame_share: float = 0.0
+    tokens: Sequence[np.ndarray] | None = None
 
     @cached_property
     def windows(self) -> np.ndarray:
@@ -87,6 +92,16 @@ class TrainingClips:
     def length(self, index: int) -> int:
         """Frames of a clip, none of which is read for it."""
         return self.frames.shape[1] if isinstance(self.frames, Tensor) else len(self.frames.rows[index])
+
+    @cached_property
+    def num_tokens(self) -> int:
+        """Of the longest caption: room for so many is in every batch, as numbers that vary would be compiled anew."""
+        return max(map(len, self.tokens or ()), default=0)
+
+    @property
+    def picture_share(self) -> float:
+        """Of the places, those that show pictures: stills, and frames of clips."""
+        return (self.still_share or 0.0) + self.frame_share
 
     @property
     def stream(self) -> StreamedClips | None:
@@ -143,32 +158,33 @@ def draw_batch(
     drop_prob: float,
     probabilities: Tensor | None = None,
 ) -> tuple[Batch, ...]:
-    """The clips at `places` of the global batch of `step`, and the stills there as a batch of clips of one frame.
+    """The clips at `places` of the global batch of `step`, and the pictures there as a batch of clips of one frame.
 
-    Of the two only those that are there: a range of places may show clips alone, or stills alone.
+    Of the two only those that are there: a range of places may show clips alone, or pictures alone.
     probabilities: of each timestep to be drawn, num_timesteps of sum 1; None draws all alike
     The global batch spans all processes and passes of one optimizer step, so that how it is split over them changes
     nothing about what is learned from.
     """
     shown: list[_Drawn] = []
-    stills: list[_Drawn] = []
-    num_still_places = 0
+    pictures: list[_Drawn] = []
+    num_picture_places = 0
     for place, spot in zip(places, _spots(seed, step, places, global_batch), strict=True):
         turn = step * global_batch + place
-        stills_before = _still_places(clips, turn)
+        pictures_before = int(turn * clips.picture_share)
         at = (seed, step, place)
-        if _still_places(clips, turn + 1) > stills_before:
-            num_still_places += 1
-            stills += _draw_stills(clips, stills_before, at, spot, flip_prob=flip_prob, drop_prob=drop_prob)
+        if int((turn + 1) * clips.picture_share) > pictures_before:
+            num_picture_places += 1
+            drawn = _pictures(clips, pictures_before, at)
+            pictures += _draw_pictures(clips, drawn, at, spot, flip_prob=flip_prob, drop_prob=drop_prob)
             continue
-        index, start = clips.example(seed=seed, drawn_before=turn - stills_before)
+        index, start = clips.example(seed=seed, drawn_before=turn - pictures_before)
         index = clips.whole(index)
         frames, draw = _frames_of(clips, index, start, at), generator("clip", *at)
         shown.append(_draw_clip(clips, index, frames, spot, draw=draw, flip_prob=flip_prob, drop_prob=drop_prob))
-    still_share = num_still_places / len(places)
+    picture_share = num_picture_places / len(places)
     return tuple(
         _batch(clips, drawn, share, num_timesteps, probabilities)
-        for drawn, share in ((shown, 1 - still_share), (stills, still_share))
+        for drawn, share in ((shown, 1 - picture_share), (pictures, picture_share))
         if drawn
     )
 
@@ -194,6 +210,8 @@ def _batch(
             "pooled": torch.stack([clips.pooled[max(clip.caption, 0)] for clip in drawn]),
             "is_null": torch.tensor([clip.caption < 0 for clip in drawn]),
         }
+        if clips.tokens is not None:
+            text |= _padded([clips.tokens[max(clip.caption, 0)] for clip in drawn], clips.num_tokens)
     t = torch.tensor([timestep_at(clip.spot, probabilities, num_timesteps) for clip in drawn])
     return Batch(x0=x0, noise=noise, t=t, text=text, share=share)
 
@@ -216,38 +234,46 @@ def _draw_clip(
     return _Drawn(frames, -1 if drop_coin < drop_prob else caption, spot, draw)
 
 
-def _draw_stills(
+def _pictures(clips: TrainingClips, places_before: int, at: tuple[int, int, int]) -> Iterator[tuple[int, Tensor]]:
+    """What a place shows one by one: a clip's number and one frame of it, 1 h w c.
+
+    places_before: those that pictures had before this one; at: seed, step and place
+    """
+    assert clips.num_frames is not None
+    share = clips.frame_share / clips.picture_share
+    frame_places_before = int(places_before * share)
+    are_frames = int((places_before + 1) * share) > frame_places_before
+    source = range(len(clips.frames)) if are_frames else clips.stills
+    places_before = frame_places_before if are_frames else places_before - frame_places_before
+    for number in range(clips.num_frames):
+        drawn_before = places_before * clips.num_frames + number
+        index = source[clip_index(len(source), seed=at[0], drawn_before=drawn_before)]
+        draw = generator("frame", *at, number)
+        which = int(torch.randint(clips.length(index), (), generator=draw)) if are_frames else 0
+        yield index, clips.frames[index, slice(which, which + 1)]
+
+
+def _draw_pictures(
     clips: TrainingClips,
-    places_before: int,
+    pictures: Iterable[tuple[int, Tensor]],
     at: tuple[int, int, int],
     spot: float,
     *,
     flip_prob: float,
     drop_prob: float,
 ) -> Iterator[_Drawn]:
-    """The stills of one place, each with a caption, a timestep and noise of its own.
-
-    places_before: those that stills had before this one; at: seed, step and place
-    """
-    seed = at[0]
+    """The pictures of one place, each with a caption, a timestep and noise of its own. at: seed, step and place"""
     assert clips.num_frames is not None
-    for number in range(clips.num_frames):
-        drawn_before = places_before * clips.num_frames + number
-        index = clips.stills[clip_index(len(clips.stills), seed=seed, drawn_before=drawn_before)]
+    for number, (index, frame) in enumerate(pictures):
         yield _draw_clip(
             clips,
             index,
-            clips.frames[index],
-            (number + spot) / clips.num_frames,  # the stills of a place cover the range of timesteps evenly
+            frame,
+            (number + spot) / clips.num_frames,  # the pictures of a place cover the range of timesteps evenly
             draw=generator("still", *at, number),
             flip_prob=flip_prob,
             drop_prob=drop_prob,
         )
-
-
-def _still_places(clips: TrainingClips, turn: int) -> int:
-    """How many of the first `turn` places of a run show stills: spread evenly, so that every pass has its share."""
-    return int(turn * clips.still_share) if clips.still_share else 0
 
 
 def _frames_of(clips: TrainingClips, index: int, start: int, at: tuple[int, int, int]) -> Tensor:
@@ -271,6 +297,16 @@ def _window_starts(length: int, num_frames: int, window: WindowName) -> list[int
         return [0]
     # End to end from the first frame on; the last window is flush with the clip's end.
     return [-1] if window == "random" else [*range(0, last, num_frames), last]
+
+
+def _padded(tokens: Sequence[np.ndarray], length: int) -> dict[str, Tensor]:
+    """Tokens of b captions, each of its own number of d, as `tokens` b length d float32 and `mask` b length."""
+    mask = torch.zeros(len(tokens), length, dtype=torch.bool)
+    values = torch.zeros(*mask.shape, tokens[0].shape[1])
+    for row, caption in enumerate(tokens):
+        values[row, : len(caption)] = torch.from_numpy(caption.astype(np.float32))
+        mask[row, : len(caption)] = True
+    return {"tokens": values, "mask": mask}
 
 
 def _pick_caption(rows: Sequence[int], weights: Sequence[float] | None, coin: float) -> int:

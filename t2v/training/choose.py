@@ -15,6 +15,7 @@ from t2v.checkpoint import build_network
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import Recipe, RecipeName, load_recipe
 from t2v.model import Unet3D
+from t2v.model.text import TextFeatures
 from t2v.runtime import Precision, choose_precision, generator
 from t2v.sampling import build_diffusion, sample_clips
 from t2v.training.batches import Batch, TrainingClips, draw_batch
@@ -33,6 +34,7 @@ SAVE_EVERY_S = 60.0
 SHARE_FOR_SAVES = 0.03
 MAX_SHARE_FOR_SHEETS = 0.1
 NUM_SHEETS = 8
+MADE_UP_TOKENS = 16  # of a caption of a dozen words
 MEASURED_S = 3.0
 # Ho et al. 2022 had the best clips with the most stills that they tried: 8 beside each clip of 16 frames.
 MAX_STILL_SHARE = 1 / 3
@@ -208,11 +210,11 @@ def _seconds(work: Callable[[], object]) -> float:
 def _seconds_per_sample(training: Training) -> float:
     """What one clip of a sample sheet takes, from its second denoising step; the first warms up."""
     recipe = training.plan.recipe
-    data, settings, pooled = recipe.data, sample_settings(recipe), training.clips.pooled
+    data, settings, cond_dim = recipe.data, sample_settings(recipe), training.plan.cond_dim
     steps = sample_clips(
         training.ema.network,
         build_diffusion(recipe),
-        pooled=None if pooled is None else pooled[:1],
+        text=None if cond_dim is None else _made_up_text(cond_dim),
         num_clips=1,
         shape=(data.channels, data.num_frames, data.size, data.size),
         seed=0,
@@ -221,6 +223,11 @@ def _seconds_per_sample(training: Training) -> float:
     )
     next(steps)
     return settings.num_steps * _seconds(lambda: next(steps))
+
+
+def _made_up_text(cond_dim: int) -> TextFeatures:
+    mask = torch.ones(1, MADE_UP_TOKENS, dtype=torch.bool)
+    return TextFeatures(torch.zeros(1, cond_dim), torch.zeros(*mask.shape, cond_dim), mask, ~mask[:, 0])
 
 
 def probe_precision(recipe: Recipe, *, cond_dim: int | None, device: torch.device) -> Precision:
@@ -267,14 +274,14 @@ def made_up_batch(recipe: Recipe, cond_dim: int | None, *, num_clips: int) -> Ba
     return batch
 
 
-def made_up_passes(recipe: Recipe, cond_dim: int | None, *, still_share: float | None) -> list[Batch]:
+def made_up_passes(recipe: Recipe, cond_dim: int | None, *, picture_share: float) -> list[Batch]:
     """A made-up batch of every shape that the passes of a run have."""
     num_places, num_frames = recipe.train.batch_size, recipe.data.num_frames
-    expected = num_places * (still_share or 0.0)
+    expected = num_places * picture_share
     shapes = {
         shape
-        for stills in (math.floor(expected), math.ceil(expected))
-        for shape in ((num_places - stills, num_frames), (stills * num_frames, 1))
+        for pictures in (math.floor(expected), math.ceil(expected))
+        for shape in ((num_places - pictures, num_frames), (pictures * num_frames, 1))
     }
     return [
         made_up_batch(_of_frames(recipe, frames), cond_dim, num_clips=num_clips)
@@ -294,4 +301,7 @@ def _made_up_clips(recipe: Recipe, cond_dim: int | None) -> TrainingClips:
     frames = torch.randint(0, 256, shape, generator=draw, dtype=torch.uint8)
     pooled = None if cond_dim is None else torch.randn(8, cond_dim, generator=draw)
     captions = [[] if pooled is None else [row] for row in range(8)]
-    return TrainingClips(frames, captions, [False] * 8, pooled)
+    tokens = None
+    if cond_dim is not None and recipe.model.reads_tokens:
+        tokens = list(torch.randn(8, MADE_UP_TOKENS, cond_dim, generator=draw).numpy())
+    return TrainingClips(frames, captions, [False] * 8, pooled, tokens=tokens)

@@ -56,6 +56,10 @@ def load_run_clips(path: Path, recipe: Recipe, say: Say) -> LoadedClips:
                 )
             if data.hold_out:
                 raise SettingsError("data.hold_out goes by the content of clips, which shards are not searched for")
+            if recipe.train.frame_share:
+                raise SettingsError(
+                    "train.frame_share takes frames of any clip at any time, and shards are read in order"
+                )
             num_workers = max(1, usable_cores() // PartialState().num_processes)
             loaded = load_shards(shards, pixels, cache=cache_folder(), say=say, num_workers=num_workers)
         else:
@@ -135,6 +139,11 @@ def decide_still_share(clips: LoadedClips, recipe: Recipe, say: Say) -> float | 
     elif asked is not None:
         what = "a model of one frame" if num_frames == 1 else "clips alone" if num_videos else "stills alone"
         say(f"note: train.still_share has no effect, as this is trained on {what}")
+    if recipe.train.frame_share + (share or 0.0) >= 1:
+        raise SettingsError(
+            f"stills take {share:.0%} of each batch and train.frame_share {recipe.train.frame_share:.0%}, which leaves "
+            "nothing for clips; lower train.frame_share or set train.still_share"
+        )
     if not num_videos and num_frames > 1:
         say(f"every clip is a still: it stands still for {num_frames} frames; --set data.num_frames=1 costs less")
     return share
@@ -148,6 +157,7 @@ def clips_to_draw_from(captions: RunCaptions, clips: LoadedClips, plan: Plan) ->
         num_frames=data.num_frames,
         window=data.window or TrainingClips.window,
         still_share=plan.still_share,
+        frame_share=plan.recipe.train.frame_share,
     )
 
 

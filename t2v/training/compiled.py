@@ -76,7 +76,7 @@ def choose_compiled(
     recipe: Recipe,
     *,
     cond_dim: int | None,
-    still_share: float | None,
+    picture_share: float,
     cost: Cost,
     device: torch.device,
     say: Say,
@@ -92,7 +92,7 @@ def choose_compiled(
     compiler = cpp_compiler()
     if train.compile == "auto":
         run_s = train.num_steps * cost.seconds_per_step
-        hopeless = why_not_try(compiler, device.type, run_s=run_s, has_stills=bool(still_share))
+        hopeless = why_not_try(compiler, device.type, run_s=run_s, has_pictures=bool(picture_share))
         if hopeless is not None:
             return Compilation(False, hopeless)
     elif compiler is None:
@@ -102,7 +102,7 @@ def choose_compiled(
         )
     say("compiling the network, to see whether it pays; this can take minutes")
     started = time.perf_counter()
-    passes = made_up_passes(recipe, cond_dim, still_share=still_share)
+    passes = made_up_passes(recipe, cond_dim, picture_share=picture_share)
     run_pass = _training_pass(network, recipe, passes, precision=cost.precision.name, device=device)
     try:
         trial = compare(run_pass, lambda: _compile(network))
@@ -121,7 +121,7 @@ def choose_compiled(
     return replace(decision, seconds=time.perf_counter() - started)
 
 
-def why_not_try(compiler: str | None, device: str, *, run_s: float, has_stills: bool = False) -> str | None:
+def why_not_try(compiler: str | None, device: str, *, run_s: float, has_pictures: bool = False) -> str | None:
     """Why compiling is not even tried for a run of that many seconds; None where it could pay."""
     if compiler is None:
         return "this machine has no C++ compiler (such as g++), without which everything works too"
@@ -129,7 +129,7 @@ def why_not_try(compiler: str | None, device: str, *, run_s: float, has_stills: 
         return f"torch.compile is young on {device}; train.compile=always tries it"
     if run_s < MIN_RUN_PER_COMPILE * EXPECTED_COMPILE_S[device]:
         return f"a run of {duration(run_s)} is too short for it to pay"
-    if has_stills:
+    if has_pictures:
         return "clips and stills come in up to four shapes, each to be compiled; train.compile=always does"
     return None
 
@@ -193,7 +193,7 @@ def compile_again(network: nn.Module, plan: Plan, *, device: torch.device, say: 
     try:
         if cpp_compiler() is None:
             raise _CompilerFailed("this machine has no C++ compiler (such as g++)")
-        passes = made_up_passes(plan.recipe, plan.cond_dim, still_share=plan.still_share)
+        passes = made_up_passes(plan.recipe, plan.cond_dim, picture_share=plan.picture_share)
         run_pass = _training_pass(network, plan.recipe, passes, precision=plan.precision, device=device)
         with _quiet():
             _compile(network)

@@ -333,7 +333,7 @@ class Training:
             frame_ms=self.plan.frame_ms,
             step=self.step,
             num_clips=sum(clip.get("num_clips", 1) for clip in self.plan.clips.values()),
-            still_share=self.plan.still_share,
+            still_share=self.plan.picture_share or None,
             words=most_frequent(captions),
             example_prompts=self.plan.prompts,
         )

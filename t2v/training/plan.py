@@ -108,6 +108,11 @@ class Plan(Settings):
     def num_steps(self) -> int:
         return self.stretches[-1].end
 
+    @property
+    def picture_share(self) -> float:
+        """Share of a batch that pictures take: stills, and single frames of clips."""
+        return (self.still_share or 0.0) + self.recipe.train.frame_share
+
     def stretch_at(self, step: int) -> Stretch:
         """The stretch that `step` lies in."""
         return next(stretch for stretch in reversed(self.stretches) if stretch.start <= step)

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 from einops import rearrange
 from PIL import Image, ImageDraw
-from torch import Tensor, nn
+from torch import nn
 
 from t2v.checkpoint.atomic import write_atomically
 from t2v.config import GenerationSettings, Recipe
 from t2v.data.video_files import write_clip
+from t2v.model.text import TextFeatures
 from t2v.sampling import build_diffusion, sample_clips, to_uint8
 
 SAMPLE_STEPS = 20
@@ -26,14 +27,14 @@ def sample_settings(recipe: Recipe) -> GenerationSettings:
 
 
 def draw_samples(
-    network: nn.Module, recipe: Recipe, pooled: Tensor | None, *, num_clips: int, precision: str
+    network: nn.Module, recipe: Recipe, text: TextFeatures | None, *, num_clips: int, precision: str
 ) -> np.ndarray:
-    """One clip for each prompt. pooled: n d, or None for an unconditional model. Returns uint8 n f h w c."""
+    """One clip for each prompt. text: of n, or None for an unconditional model. Returns uint8 n f h w c."""
     data = recipe.data
     steps = sample_clips(
         network,
         build_diffusion(recipe),
-        pooled=pooled,
+        text=text,
         num_clips=num_clips,
         shape=(data.channels, data.num_frames, data.size, data.size),
         seed=SAMPLE_SEED,

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import PartialState
-from torch import Tensor
 
 from t2v.checkpoint import Checkpoint, load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
@@ -17,6 +16,7 @@ from t2v.config import Recipe, check_key, load_recipe, recipe_from_mapping
 from t2v.data.folder import describe_difference
 from t2v.errors import RunError, SettingsError
 from t2v.model import Unet3D
+from t2v.model.text import TextFeatures
 from t2v.runtime import Precision, pick_device
 from t2v.training.captions import RunCaptions
 from t2v.training.changes import check_parent, extended, pace, ways_on, with_what_is_typed
@@ -54,7 +54,7 @@ class ReadyRun:
     """A run that can take its next step, and what its sample sheets need."""
 
     training: Training
-    pooled: Tensor | None
+    text: TextFeatures | None
 
     @property
     def is_finished(self) -> bool:
@@ -68,7 +68,7 @@ class ReadyRun:
         clips = draw_samples(
             training.ema.network,
             plan.recipe,
-            self.pooled,
+            self.text,
             num_clips=len(plan.prompts),
             precision=plan.precision,
         )
@@ -129,7 +129,8 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
             recipe = fit_to_budget(recipe, budget_s, cost, request.typed)
     say(f"arithmetic: {cost.precision.name} ({cost.precision.reason})")
     accelerator = make_accelerator(device)
-    network, compilation = _maybe_compiled(recipe, captions.cond_dim, still_share, cost, accelerator.device, say)
+    picture_share = (still_share or 0.0) + recipe.train.frame_share
+    network, compilation = _maybe_compiled(recipe, captions.cond_dim, picture_share, cost, accelerator.device, say)
     cost = replace(cost, seconds_per_step=compilation.seconds_per_step or cost.seconds_per_step)
     if budget_s is not None and compilation.seconds:
         recipe = fit_to_budget(recipe, budget_s - compilation.seconds, cost, request.typed)
@@ -158,7 +159,7 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
         network.load_state_dict({name: tensor.float() for name, tensor in parent.weights.items()})
         say(f"weights from {parent.path}, trained for {parent.header.step} steps")
     elif captions.pooled is not None:
-        network.set_text_statistics(captions.pooled)
+        network.set_text_statistics(captions.pooled, captions.tokens())
     training = Training(run, plan, network, clips_to_draw_from(captions, clips, plan), accelerator)
     if accelerator.is_main_process:
         # The old run moves only now that nothing can be refused any more.
@@ -173,7 +174,7 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
         save_plan(run, plan)
         captions.keep(run.captions)
     _foretell(plan, training, say)
-    return ReadyRun(training, captions.rows(plan.prompts))
+    return ReadyRun(training, captions.features(plan.prompts))
 
 
 def _resume(request: TrainRequest, run: RunFolder, device: torch.device, say: Say) -> ReadyRun:
@@ -210,7 +211,7 @@ def _resume(request: TrainRequest, run: RunFolder, device: torch.device, say: Sa
         save_plan(run, plan)
     if accelerator.is_main_process:
         captions.keep(run.captions)
-    ready = ReadyRun(training, captions.rows(plan.prompts))
+    ready = ReadyRun(training, captions.features(plan.prompts))
     if not ready.is_finished:
         say(f"going on with {run.path} at step {training.step} of {plan.num_steps}")
         _foretell(plan, training, say)
@@ -218,12 +219,14 @@ def _resume(request: TrainRequest, run: RunFolder, device: torch.device, say: Sa
 
 
 def _maybe_compiled(
-    recipe: Recipe, cond_dim: int | None, still_share: float | None, cost: Cost, device: torch.device, say: Say
+    recipe: Recipe, cond_dim: int | None, picture_share: float, cost: Cost, device: torch.device, say: Say
 ) -> tuple[Unet3D, Compilation]:
     """The run's network with its first weights, compiled where that pays."""
     network = fresh_network(recipe, cond_dim)
     compilation = agreed(
-        choose_compiled(network, recipe, cond_dim=cond_dim, still_share=still_share, cost=cost, device=device, say=say)
+        choose_compiled(
+            network, recipe, cond_dim=cond_dim, picture_share=picture_share, cost=cost, device=device, say=say
+        )
     )
     say(str(compilation))
     tried_in_vain = compilation.seconds and not compilation.used

@@ -280,3 +280,43 @@ def test_a_still_without_a_share_is_a_clip_that_stands_still() -> None:
 
 def test_at_a_share_of_none_of_the_places_stills_are_left_out() -> None:
     assert {tuple(frames) for frames in shown(numbered(3, 1, still_share=0.0), steps=2)} == {(0, 1, 2)}
+
+
+def test_frames_of_clips_take_their_share_of_the_places_beside_stills() -> None:
+    source = numbered(3, 3, 3, 1, 1, still_share=0.25, frame_share=0.5)
+    met = {"clips": 0.0, "stills": 0.0, "frames": 0.0}
+    for step in range(50):
+        for part in draw_parts(source, range(8), step=step):
+            if part.num_frames == 3:
+                met["clips"] += part.share
+                continue
+            places = torch.tensor(shades(part.x0)).view(-1, 3)
+            # A place shows either kind: three stills, or three frames, which may be of stills too.
+            are_stills = (places >= 30).all(dim=1)
+            met["stills"] += int(are_stills.sum()) / 8
+            met["frames"] += int((~are_stills).sum()) / 8
+    assert met["clips"] / 50 == pytest.approx(0.25, abs=0.01)
+    # Now and then all three frames are of stills.
+    assert met["frames"] / 50 == pytest.approx(0.5, abs=0.1) and met["stills"] / 50 == pytest.approx(0.25, abs=0.1)
+
+
+def test_every_frame_of_every_clip_is_shown_in_time_with_its_caption() -> None:
+    source = numbered(3, 3, 3, frame_share=0.5)
+    met = set()
+    for step in range(20):
+        _, frames = draw_parts(source, range(8), step=step, drop_prob=0.0)
+        pictures = [picture for (picture,) in shades(frames.x0)]
+        assert frames.text["pooled"][:, 0].tolist() == [picture // 10 for picture in pictures]
+        met |= set(pictures)
+    assert met == {10 * clip + frame for clip in range(3) for frame in range(3)}
+
+
+def test_tokens_come_with_their_captions_padded_to_the_longest_of_all() -> None:
+    source = clips(2)
+    tokens = [np.full((number, 5), number, np.float16) for number in (1, 4, 2, 3)]
+    text = draw(replace(source, tokens=tokens), range(8), drop_prob=0.0).text
+    assert text["tokens"].shape == (8, 4, 5) and text["tokens"].dtype == torch.float32
+    for row in range(8):
+        number = tokens[int(text["pooled"][row, 0])].shape[0]
+        assert text["mask"][row].tolist() == [place < number for place in range(4)]
+        assert torch.equal(text["tokens"][row][:number], torch.full((number, 5), float(number)))

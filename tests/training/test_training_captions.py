@@ -25,14 +25,18 @@ CLIPS = SimpleNamespace(records=[SimpleNamespace(captions=("a cat", "one cat")),
 def read(fake_encoder: Any, tmp_path: Path) -> Callable[..., list[str]]:
     """read(clips, setting=value) starts once more; returns the captions that had to be encoded for it."""
 
-    def start(clips: Any = CLIPS, **text: str) -> list[str]:
+    def start(clips: Any = CLIPS, *, with_tokens: bool = False, **text: str) -> list[str]:
         fake_encoder.read.clear()
-        recipe = recipe_from_mapping({"text": text})
+        recipe = recipe_from_mapping({"text": text, "model": {"token_pooling": with_tokens}})
         captions = RunCaptions.read(clips, recipe, lambda line: None, kept=tmp_path / "captions.safetensors")
         encoded = list(fake_encoder.read)
         assert captions.pooled is not None
         expected = torch.cat([fake_encoder.encode([text]).pooled for text in captions.texts])
         assert torch.equal(captions.pooled, expected)
+        tokens = list(captions.tokens())
+        assert len(tokens) == (len(captions.texts) if with_tokens else 0)
+        for caption, kept in zip(captions.texts, tokens, strict=False):
+            torch.testing.assert_close(kept.float(), fake_encoder.encode([caption]).tokens[0], atol=1e-3, rtol=1e-3)
         captions.keep(tmp_path / "captions.safetensors")
         return encoded
 
@@ -42,6 +46,18 @@ def read(fake_encoder: Any, tmp_path: Path) -> Callable[..., list[str]]:
 def test_a_second_start_encodes_nothing(read: Callable[..., list[str]]) -> None:
     assert read() == ["a cat", "a dog", "one cat"]
     assert read() == []
+
+
+def test_tokens_are_kept_too_where_the_network_reads_them(
+    read: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read()
+    assert len(read(with_tokens=True)) == 3  # the file and the cache of before have none
+    assert read(with_tokens=True) == read() == []
+    (tmp_path / "captions.safetensors").unlink()
+    assert read(with_tokens=True) == []  # of the cache
+    monkeypatch.setenv("T2V_CACHE", str(tmp_path / "other"))
+    assert read(with_tokens=True) == []  # of the run's file
 
 
 def test_other_captions_are_encoded_anew(read: Callable[..., list[str]]) -> None:

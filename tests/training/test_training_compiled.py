@@ -99,7 +99,7 @@ def test_without_a_compiler_or_on_a_young_device_nothing_is_tried() -> None:
 
 
 def test_beside_stills_only_always_compiles() -> None:
-    assert "train.compile=always does" in (why_not_try("g++", "cpu", run_s=1e9, has_stills=True) or "")
+    assert "train.compile=always does" in (why_not_try("g++", "cpu", run_s=1e9, has_pictures=True) or "")
 
 
 class Network:

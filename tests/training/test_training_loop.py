@@ -16,6 +16,7 @@ from t2v.checkpoint import load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import GenerationSettings, Recipe, recipe_from_mapping
 from t2v.errors import RunError
+from t2v.model.text import TextFeatures
 from t2v.sampling import build_diffusion, sample_clips
 from t2v.training.batches import MappedClips, TrainingClips, to_float
 from t2v.training.choose import fresh_network
@@ -92,13 +93,19 @@ def start(folder: Path, recipe: Recipe, clips: TrainingClips, *, precision: str 
     return Training(run, plan, fresh_network(recipe, cond_dim), clips, accelerator)
 
 
+def text_of(pooled: Tensor) -> TextFeatures:
+    """Features of texts whose only token is the whole text."""
+    mask = torch.ones(len(pooled), 1, dtype=torch.bool)
+    return TextFeatures(pooled, pooled[:, None], mask, ~mask[:, 0])
+
+
 def draw(training: Training, pooled: Tensor | None, *, seed: int = 0) -> Tensor:
     """One clip a row of pooled from the averaged weights: n c f h w."""
     data = training.plan.recipe.data
     steps = sample_clips(
         training.ema.network,
         build_diffusion(training.plan.recipe),
-        pooled=pooled,
+        text=None if pooled is None else text_of(pooled),
         num_clips=1 if pooled is None else len(pooled),
         shape=(data.channels, data.num_frames, data.size, data.size),
         seed=seed,

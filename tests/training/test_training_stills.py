@@ -8,6 +8,7 @@ import pytest
 
 from t2v.checkpoint import load_checkpoint
 from t2v.config import GenerationSettings
+from t2v.errors import SettingsError
 from t2v.service import GenerationService
 from t2v.training import clips as clips_of_run
 from t2v.training import start
@@ -52,6 +53,33 @@ def test_a_run_with_stills_goes_on_to_the_last_bit(bench) -> None:
     bench.train(up_to=3, fresh=True)
     bench.train()
     assert bench.same(bench.weights(), unbroken)
+
+
+def test_a_run_with_tokens_and_frames_goes_on_to_the_last_bit_and_can_be_drawn_from(bench) -> None:
+    text = {
+        "model.token_pooling": "true",
+        "model.cross_attn": "true",
+        "model.token_dim": "32",
+        "model.token_layers": "1",
+    }
+    settings = {"overrides": text | {"train.frame_share": "0.5"}}
+    trained = bench.train(**settings)
+    assert trained.training.header().still_share == 0.5
+    unbroken = bench.weights()
+    bench.train(up_to=3, fresh=True, **settings)
+    bench.train(**settings)
+    assert bench.same(bench.weights(), unbroken)
+    service = GenerationService(load_checkpoint(bench.out))
+    (*_, last) = service.generate(GenerationSettings(prompt="red", negative="a long blue night", num_steps=2, seed=1))
+    assert last.finished[0].frames.shape[0] == 2
+
+
+def test_frames_that_would_leave_no_place_for_clips_are_refused(bench) -> None:
+    add_stills(bench)
+    with pytest.raises(SettingsError, match=r"leaves nothing for clips; lower train\.frame_share"):
+        bench.open(overrides={"train.frame_share": "0.7", "train.still_share": "0.3"})
+    with pytest.raises(SettingsError, match=r"train\.frame_share needs clips, and data\.num_frames is 1"):
+        bench.open(overrides={"train.frame_share": "0.7", "data.num_frames": "1"})
 
 
 def test_a_run_from_before_goes_on_with_stills_as_clips_that_stand_still(bench) -> None:
