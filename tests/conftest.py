@@ -1,9 +1,11 @@
 """What every test shares: no network but loopback, no model cache of this machine, and the full golden figures."""
 
+import gc
+import json
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # huggingface_hub reads these once, when it is imported. A test that wants a hub brings its own.
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HOME"] = str(config.cache.mkdir("empty-hub")) if getattr(config, "cache", None) else "empty-hub"
+
+
+def pytest_collection_finish() -> None:
+    # What is there by now stays. Left to the collector, it is gone through each time that a video is closed.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -57,6 +65,43 @@ def only_loopback() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", look_up_loopback)
         yield
+
+
+class DecoderHere:
+    """Stands for a process of `data.workers`: does what the process would do, and takes no half a second to start."""
+
+    is_alive = True
+
+    def __init__(self, command: Sequence[str], **limits: float) -> None:
+        pass
+
+    def ask(self, task: Any, contents: Sequence[bytes]) -> tuple[dict[str, Any], Any]:
+        from t2v.data import worker_main
+
+        facts, frames = worker_main.answer(task.name, contents, json.loads(json.dumps(task.settings)))
+        if frames is not None:
+            frames.flags.writeable = False  # as what comes out of a pipe
+        return json.loads(json.dumps(facts)), frames
+
+    def end(self) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True, scope="session")
+def real_decoder() -> Iterator[type]:
+    """Clips are decoded in this process, save where a test asks for `decoder_processes`."""
+    from t2v.data import workers
+
+    real = workers._Process
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "_Process", DecoderHere)
+        yield real
+
+
+@pytest.fixture
+def decoder_processes(real_decoder: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clips are decoded by processes of their own, as they are for everybody else."""
+    monkeypatch.setattr("t2v.data.workers._Process", real_decoder)
 
 
 @pytest.fixture

@@ -18,10 +18,11 @@ import pytest
 
 WORDS = ("fireworks", "at", "night", "green", "slow")
 
-# Each worker of pytest-xdist looks for ports of its own. Gradio reads this when it is imported; two that try the same
-# port both get one in the end, but not before the server's thread has died of it.
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-os.environ.setdefault("GRADIO_SERVER_PORT", str(7860 + 100 * WORKER))
+# Each process looks for ports of its own. Gradio reads this when it is imported; two that try the same port both get
+# one in the end, but not before the server's thread has died of it.
+os.environ.setdefault("GRADIO_SERVER_PORT", str(10_000 + 100 * (os.getpid() % 200)))
+# For machines with something else to do. Nothing waits so long that works, so that a test may be patient.
+PATIENCE_S = 60
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -59,6 +60,19 @@ def serve(make_checkpoint: Callable[..., Path], fake_encoder: Any, tmp_path: Pat
         yield start
 
 
+@pytest.fixture
+def until() -> Callable[[Callable[[], Any]], None]:
+    """until(condition) waits for what another thread brings about."""
+
+    def wait(condition: Callable[[], Any]) -> None:
+        ends = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < ends, "it never came about"
+            time.sleep(0.01)
+
+    return wait
+
+
 # What the browser tests share: a browser, visitors, and a network that waits.
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -72,7 +86,6 @@ BROWSER_FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE_MS = 20_000  # for machines with something else to do
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +96,7 @@ def browser() -> Iterator[Any]:
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.fail(f"the browser tests need Chromium: none of {', '.join(BROWSERS)} is installed")
-    expect.set_options(timeout=PATIENCE_MS)
+    expect.set_options(timeout=1000 * PATIENCE_S)
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=path, args=[*BROWSER_FLAGS])
 
@@ -96,7 +109,7 @@ class Visitor:
         self.asked_for: list[str] = []
         self.went_wrong: list[str] = []
         self.context = browser.new_context(**options)
-        self.context.set_default_timeout(PATIENCE_MS)
+        self.context.set_default_timeout(1000 * PATIENCE_S)
         self.context.on("request", lambda request: self.asked_for.append(request.url))
         self.context.on("weberror", lambda error: self.went_wrong.append(str(error.error)))
         self.context.on("response", self._look_at)
@@ -185,14 +198,16 @@ class Gate:
         with self._changed:
             self.calls += 1
             self._changed.notify_all()
-            assert self._changed.wait_for(lambda: self._passes > 0, timeout=60), "the test never opened the gate"
+            assert self._changed.wait_for(lambda: self._passes > 0, timeout=4 * PATIENCE_S), (
+                "the test never opened the gate"
+            )
             self._passes -= 1
         time.sleep(self.delay_s)
 
     def wait_for_calls(self, calls: int) -> None:
         """Until so many have come since the beginning."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self.calls >= calls, timeout=PATIENCE_MS / 1000)
+            assert self._changed.wait_for(lambda: self.calls >= calls, timeout=PATIENCE_S)
 
 
 @pytest.fixture
