@@ -1,5 +1,6 @@
 """The families beside shapes and fireworks: what their facts say can be read back from their pixels by plain rules."""
 
+import functools
 import itertools
 from collections import Counter
 
@@ -30,6 +31,7 @@ from t2v.data.worlds import (
 NUM_CLIPS = 40
 
 
+@functools.cache
 def clips(family: str, num_clips: int = NUM_CLIPS, **options) -> list[WorldClip]:
     return [draw_world(11, index, families=(family,), **options) for index in range(num_clips)]
 
