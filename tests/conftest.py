@@ -107,42 +107,39 @@ def decoder_processes(real_decoder: type, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.fixture
 def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
     """make_checkpoint(name, cond_dim=None, recipe={...}, **header) writes a minute model with fixed random weights."""
+    return lambda name="tiny.safetensors", **told: write_checkpoint(tmp_path / name, **told)
+
+
+def write_checkpoint(
+    path: Path, *, cond_dim: int | None = None, recipe: dict[str, Any] | None = None, seed: int = 0, **header: Any
+) -> Path:
+    """A minute model, with `recipe` over its own and random weights of this seed."""
     import torch
 
     from t2v.checkpoint import Header, build_network, save_checkpoint
     from t2v.config import recipe_from_mapping
 
-    def make(
-        name: str = "tiny.safetensors",
-        *,
-        cond_dim: int | None = None,
-        recipe: dict[str, Any] | None = None,
-        **header: Any,
-    ) -> Path:
-        sections: dict[str, dict[str, Any]] = {
-            "data": {"size": 8, "num_frames": 3},
-            "model": {
-                "dim": 8,
-                "dim_mults": [1],
-                "patch": 2,
-                "attn_heads": 2,
-                "attn_dim_head": 8,
-                "init_kernel_size": 3,
-            },
-        }
-        for section, values in (recipe or {}).items():
-            sections[section] = {**sections.get(section, {}), **values}
-        built = recipe_from_mapping(sections)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            weights = build_network(built, cond_dim).state_dict()
-        told = {"t2v_version": "0", "frame_ms": 125.0, "step": 7, "num_clips": 2} | header
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(path, weights, Header(recipe=built, cond_dim=cond_dim, **told))
-        return path
-
-    return make
+    sections: dict[str, dict[str, Any]] = {
+        "data": {"size": 8, "num_frames": 3},
+        "model": {
+            "dim": 8,
+            "dim_mults": [1],
+            "patch": 2,
+            "attn_heads": 2,
+            "attn_dim_head": 8,
+            "init_kernel_size": 3,
+        },
+    }
+    for section, values in (recipe or {}).items():
+        sections[section] = {**sections.get(section, {}), **values}
+    built = recipe_from_mapping(sections)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        weights = build_network(built, cond_dim).state_dict()
+    told = {"t2v_version": "0", "frame_ms": 125.0, "step": 7, "num_clips": 2} | header
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, weights, Header(recipe=built, cond_dim=cond_dim, **told))
+    return path
 
 
 class FakeEncoder:

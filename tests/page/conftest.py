@@ -253,8 +253,9 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
     shared: Any = request.config.pluginmanager.get_plugin(str(Path(__file__).parents[1] / "conftest.py"))
     encoder, folder = shared.FakeEncoder(), tmp_path_factory.mktemp("page")
-    checkpoint = _write_checkpoint(folder / "tiny.safetensors", encoder.dim)
-    _write_checkpoint(folder / "checkpoints" / "other.safetensors", encoder.dim)
+    told = {"cond_dim": encoder.dim, "words": WORDS, "example_prompts": ("fireworks at night",)}
+    checkpoint = shared.write_checkpoint(folder / "tiny.safetensors", **told)
+    shared.write_checkpoint(folder / "checkpoints" / "other.safetensors", seed=1, **told)
     (folder / "checkpoints" / "broken.safetensors").write_bytes(b"not a checkpoint")
     studio_class, studios = t2v.page.studio.Studio, list[Any]()
 
@@ -270,23 +271,6 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             yield Page(address, studios[-1], checkpoint, folder)
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):
         gc.collect()
-
-
-def _write_checkpoint(path: Path, cond_dim: int) -> Path:
-    import torch
-
-    from t2v.checkpoint import Header, build_network, save_checkpoint
-    from t2v.config import recipe_from_mapping
-
-    minute = {"dim": 8, "dim_mults": [1], "patch": 2, "attn_heads": 2, "attn_dim_head": 8, "init_kernel_size": 3}
-    recipe = recipe_from_mapping({"data": {"size": 8, "num_frames": 3}, "model": minute})
-    with torch.random.fork_rng():
-        torch.manual_seed(len(path.name))
-        weights = build_network(recipe, cond_dim).state_dict()
-    told = {"words": WORDS, "example_prompts": ("fireworks at night",), "frame_ms": 125.0, "step": 7, "num_clips": 2}
-    path.parent.mkdir(exist_ok=True)
-    save_checkpoint(path, weights, Header(recipe=recipe, cond_dim=cond_dim, t2v_version="0", **told))
-    return path
 
 
 @pytest.fixture(scope="module")
