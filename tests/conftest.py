@@ -15,6 +15,7 @@ import pytest
 # One thread a process, set before torch is imported: threads that wait for each other make tests on a busy machine
 # ten times slower, and the tests run in several processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # and where a test wants two, they wait without spinning
 
 LOOPBACK = {None, "", "localhost", "127.0.0.1", "::1"}
 
