@@ -20,6 +20,10 @@ from t2v.evaluation.suns import read_suns
 from t2v.evaluation.waves import read_waves
 from t2v.evaluation.weather import read_weather
 
+# Which judge a score was given by. Raised whenever a change of any rule could change a verdict; every row of every table
+# is then scored anew, since figures of two judges cannot be compared.
+JUDGE_VERSION = 1
+
 # Each reads a clip f h w 3 in [0, 1], or gives None where it does not see the backdrop of its family.
 READERS: dict[str, Callable[[FloatArray], Reading | None]] = {
     # The first that is sure has its way: a pendulum at 32 pixels is two shapes as well, and foam may look like a burst,
