@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from t2v.evaluation.candles import read_candles
 from t2v.evaluation.fireworks import read_fireworks
 from t2v.evaluation.pendulums import read_pendulums
 from t2v.evaluation.pixels import FloatArray
@@ -29,6 +30,7 @@ READERS: dict[str, Callable[[FloatArray], Reading | None]] = {
     # The first that is sure has its way: a pendulum at 32 pixels is two shapes as well, and foam may look like a burst,
     # a burst like a sun.
     "pendulums": read_pendulums,
+    "candles": read_candles,
     "shapes": read_shapes,
     "weather": read_weather,
     "waves": read_waves,
