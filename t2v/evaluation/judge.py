@@ -15,14 +15,15 @@ from t2v.evaluation.fireworks import read_fireworks
 from t2v.evaluation.pendulums import read_pendulums
 from t2v.evaluation.pixels import FloatArray
 from t2v.evaluation.reading import UNKNOWN, Reading, nothing
+from t2v.evaluation.rockets import read_rockets
 from t2v.evaluation.shapes import read_shapes
 from t2v.evaluation.skies import read_sky, row_colours
 from t2v.evaluation.suns import read_suns
 from t2v.evaluation.waves import read_waves
 from t2v.evaluation.weather import read_weather
 
-# Which judge a score was given by. Raised whenever a change of any rule could change a verdict; every row of every table
-# is then scored anew, since figures of two judges cannot be compared.
+# Which judge a score was given by. Raised whenever a change of any rule could change a verdict; every row of every
+# table is then scored anew, since figures of two judges cannot be compared.
 JUDGE_VERSION = 1
 
 # Each reads a clip f h w 3 in [0, 1], or gives None where it does not see the backdrop of its family.
@@ -34,6 +35,7 @@ READERS: dict[str, Callable[[FloatArray], Reading | None]] = {
     "shapes": read_shapes,
     "weather": read_weather,
     "waves": read_waves,
+    "rockets": read_rockets,
     "fireworks": read_fireworks,
     "suns": read_suns,
 }
