@@ -18,8 +18,9 @@ MIN_AREA = 0.004  # share of the frame
 MIN_PRESENCE = 0.8  # share of the frames
 
 NOSE = 0.4  # share of the height of rocket and flame, from the top, that is free of fire
-FARTHEST_COLOUR = 0.2  # of a pixel; names of colours are 0.33 apart or more
-MIN_VOTE = 0.15  # share of the pixels there that have the rocket's colour; a small one is half edge at 32 pixels
+MIN_COSINE = 0.95  # between the change of a pixel and that to a colour; yellow and orange before the night are 0.97 apart
+MIN_VOTE = 0.45  # share of all change there that is towards the rocket's colour; the worlds have 0.6 or more
+FARTHEST_COLOUR = 0.2  # of a pixel of its own from what some share of the rocket makes of the sky
 MIN_UPRIGHT = 1.3  # height over width
 MAX_SWAY = 0.08  # of its middle, in shares of the frame
 MIN_FIRE = 0.0015  # share of the frame below the middle of rocket and flame that is fire; the least flame has 0.003
@@ -27,9 +28,9 @@ MIN_FIRED = 0.35  # share of the frames in which it is so; before and shortly af
 
 PAD = 0.90  # where it stands at first
 TALL = 0.36  # height; the worlds leave 0.30 to 0.42 free
-FEWEST_LARGE, MOST_SMALL = 0.0205, 0.0275  # of the frame, of the rocket's colour: the same must be seen in flight
+FEWEST_LARGE, MOST_SMALL = 0.034, 0.039  # share of the frame of its colour: in flight the same size must be seen
 MIN_CLIMB = 0.25
-MAX_DROP = 0.03  # between two frames
+MAX_DROP = 0.04  # between two frames; at 32 pixels one has 0.031
 
 
 class Sight(NamedTuple):
@@ -51,10 +52,10 @@ def read_rockets(clip: FloatArray) -> Reading | None:
     found = _moving(clip, rows)
     if len(found) < MIN_PRESENCE * len(clip):
         return None
-    colour = _colour(clip, found)
+    colour = _colour(clip, rows, found)
     if colour == UNKNOWN:
         return None
-    sights = [_sight(clip[frame], patch, np.array(COLOURS[colour])) for frame, patch in found.items()]
+    sights = [_sight(clip[frame], rows, patch, np.array(COLOURS[colour])) for frame, patch in found.items()]
     # The highest are seen whole, in whatever order the frames come.
     flying = sorted(sights, key=lambda sight: sight.nose)[: max(2, len(sights) // 2)]
     is_fired = np.mean([sight.fire > MIN_FIRE for sight in sights]) > MIN_FIRED
@@ -75,33 +76,39 @@ def _moving(clip: FloatArray, rows: FloatArray) -> dict[int, Patch]:
     return {frame: here[0] for frame, here in enumerate(found) if here}
 
 
-def _colour(clip: FloatArray, found: dict[int, Patch]) -> str:
-    """The colour that most pixels near the nose have."""
-    noses = []
+def _colour(clip: FloatArray, rows: FloatArray, found: dict[int, Patch]) -> str:
+    """The colour towards which the sky is changed near the nose, however little of a pixel the rocket covers."""
+    votes, all_votes = np.zeros(len(COLOURS)), 0.0
     for frame, patch in found.items():
         upper = patch.rows <= patch.rows.min() + NOSE * np.ptp(patch.rows)
-        noses.append(clip[frame, patch.rows[upper], patch.columns[upper]])
-    pixels = np.concatenate(noses)
-    distances = np.linalg.norm(pixels[:, None] - np.array(list(COLOURS.values()), np.float32), axis=-1)
-    votes = np.bincount(distances.argmin(axis=1)[distances.min(axis=1) < FARTHEST_COLOUR], minlength=len(COLOURS))
-    return list(COLOURS)[int(votes.argmax())] if votes.max() > MIN_VOTE * len(pixels) else UNKNOWN
+        sky = rows[patch.rows[upper]]
+        change = clip[frame, patch.rows[upper], patch.columns[upper]] - sky
+        whole = np.array(list(COLOURS.values()), np.float32) - sky[:, None]
+        strength = np.linalg.norm(change, axis=-1)
+        cosines = (change[:, None] * whole).sum(axis=-1) / (strength[:, None] * np.linalg.norm(whole, axis=-1) + 1e-6)
+        sure = cosines.max(axis=1) > MIN_COSINE
+        votes += np.bincount(cosines.argmax(axis=1)[sure], weights=strength[sure], minlength=len(COLOURS))
+        all_votes += float(strength.sum())
+    return list(COLOURS)[int(votes.argmax())] if votes.max() > MIN_VOTE * all_votes else UNKNOWN
 
 
-def _sight(frame: FloatArray, patch: Patch, rgb: FloatArray) -> Sight:
-    """Measure the patch of a rocket of this colour and its flame. frame: h w 3."""
+def _sight(frame: FloatArray, rows: FloatArray, patch: Patch, rgb: FloatArray) -> Sight:
+    """Measure the patch of a rocket of this colour and its flame. frame: h w 3; rows: h 3, the sky's colours."""
     height, width = frame.shape[:2]
-    pixels = frame[patch.rows, patch.columns]
-    own = np.linalg.norm(pixels - rgb, axis=-1) < FARTHEST_COLOUR
-    rows, columns = patch.rows[own], patch.columns[own]
+    sky, pixels = rows[patch.rows], frame[patch.rows, patch.columns]
+    share = ((pixels - sky) * (rgb - sky)).sum(axis=-1) / ((rgb - sky) ** 2).sum(axis=-1)
+    rest = pixels - sky - np.minimum(share, 1)[:, None] * (rgb - sky)
+    own = (share > 0.5) & (np.linalg.norm(rest, axis=-1) < FARTHEST_COLOUR)
+    own_rows, own_columns = patch.rows[own], patch.columns[own]
     red, green, blue = pixels.T
     is_low = patch.rows > patch.rows.min() + np.ptp(patch.rows) / 2
     fire = is_low & (red > 0.8) & (green > 0.42 * red) & (blue < red - 0.2)
     return Sight(
         nose=patch.rows.min() / height,
-        x=columns.mean() / width if len(columns) else np.nan,
-        area=len(rows) / (height * width),
+        x=own_columns.mean() / width if own.any() else np.nan,
+        area=own.sum() / (height * width),
         fire=fire.sum() / (height * width),
-        is_upright=len(rows) > 0 and np.ptp(rows) + 1 > MIN_UPRIGHT * (np.ptp(columns) + 1),
+        is_upright=own.any() and np.ptp(own_rows) + 1 > MIN_UPRIGHT * (np.ptp(own_columns) + 1),
     )
 
 
