@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v.evaluation.pixels import RGB, FloatArray, Patch, patches
+from t2v.evaluation.places import read_place_behind_pad
 from t2v.evaluation.reading import UNKNOWN, Reading, Seen
 from t2v.evaluation.shapes import COLOURS as SHAPE_COLOURS
 from t2v.evaluation.skies import read_sky, row_colours
@@ -18,7 +19,9 @@ MIN_AREA = 0.004  # share of the frame
 MIN_PRESENCE = 0.8  # share of the frames
 
 NOSE = 0.4  # share of the height of rocket and flame, from the top, that is free of fire
-MIN_COSINE = 0.95  # between the change of a pixel and that to a colour; yellow and orange before the night are 0.97 apart
+MIN_COSINE = (
+    0.95  # between the change of a pixel and that to a colour; yellow and orange before the night are 0.97 apart
+)
 MIN_VOTE = 0.45  # share of all change there that is towards the rocket's colour; the worlds have 0.6 or more
 FARTHEST_COLOUR = 0.2  # of a pixel of its own from what some share of the rocket makes of the sky
 MIN_UPRIGHT = 1.3  # height over width
@@ -27,6 +30,10 @@ MIN_FIRE = 0.0015  # share of the frame below the middle of rocket and flame tha
 MIN_FIRED = 0.35  # share of the frames in which it is so; before and shortly after it lifts off none is seen
 
 PAD = 0.90  # where it stands at first
+PAD_EDGE = 0.015  # above it, of which coarse pixels mix pad and sky
+BEFORE_SMOKE = 0.25  # share of the clip
+HULL_ROWS = (0.60, 0.72)  # in which every rocket that stands is seen and nothing else
+FINS = 0.05  # how far they reach beside the hull
 TALL = 0.36  # height; the worlds leave 0.30 to 0.42 free
 FEWEST_LARGE, MOST_SMALL = 0.034, 0.039  # share of the frame of its colour: in flight the same size must be seen
 MIN_CLIMB = 0.25
@@ -34,7 +41,7 @@ MAX_DROP = 0.04  # between two frames; at 32 pixels one has 0.031
 
 
 class Sight(NamedTuple):
-    """The rocket in one frame. Lengths and areas in shares of the frame; x is not a number where no pixel is its own."""
+    """The rocket in one frame. Lengths and areas in shares of the frame; x is NaN where no pixel is its own."""
 
     nose: float
     x: float
@@ -64,11 +71,21 @@ def read_rockets(clip: FloatArray) -> Reading | None:
         return None
     noses = np.array([sight.nose for sight in sights])
     rocket = Seen("rocket", colour, _size(noses, float(np.median([sight.area for sight in flying]))), _motion(noses))
-    return Reading("rockets", 1, sky, (rocket,))
+    return Reading("rockets", 1, sky, (rocket,), {"place": _place(clip, rows, sky)})
+
+
+def _place(clip: FloatArray, rows: FloatArray, sky: str) -> str:
+    """What stands behind the pad before smoke hides it, beside the rocket."""
+    still = np.median(clip[: max(1, round(BEFORE_SMOKE * len(clip)))], axis=0)
+    size = len(still)
+    first, last = (round(edge * size) for edge in HULL_ROWS)
+    columns = (np.linalg.norm(still[first:last] - rows[first:last, None], axis=-1) > MIN_CONTRAST).any(axis=0)
+    beside = np.convolve(columns, np.ones(2 * max(2, round(FINS * size)) + 1), mode="same") < 0.5
+    return read_place_behind_pad(still, sky, pad=PAD - PAD_EDGE, clear=beside)
 
 
 def _moving(clip: FloatArray, rows: FloatArray) -> dict[int, Patch]:
-    """The largest thing that moves before the sky, by the frames in which there is one. rows: h 3, the sky's colours."""
+    """The largest thing that moves before the sky, by frame. rows: h 3, the sky's colours."""
     mask = np.linalg.norm(clip - rows[:, None], axis=-1) > MIN_CONTRAST
     mask &= np.ptp(clip, axis=0).max(axis=-1) > MIN_STIR
     mask[:, round(SMOKE * clip.shape[1]) :] = False

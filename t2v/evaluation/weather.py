@@ -4,6 +4,7 @@ import numpy as np
 
 from t2v.evaluation import skies
 from t2v.evaluation.pixels import RGB, FloatArray
+from t2v.evaluation.places import read_place
 from t2v.evaluation.reading import UNKNOWN, Reading, Seen
 
 CLOUDS: dict[str, RGB] = {"night": (0.10, 0.11, 0.17), "dusk": (0.34, 0.24, 0.30), "day": (0.42, 0.54, 0.78)}
@@ -15,6 +16,7 @@ STREAKED = 0.17  # how far edges lie in one direction: of round flakes 0, of str
 MIN_COVER = 0.004  # share of the frame that is drops
 EVEN = 0.6  # of the fullest frame's drops the emptiest has at least this share: it falls all the time
 HEAVY = 0.043  # share of the frame that is drops; a light fall has under 0.036, a heavy one over 0.057
+BEHIND = 15  # percentile over time
 BLOWN = 0.25  # sideways for each unit down; the wind of the worlds makes it 0.45 or more
 
 
@@ -35,7 +37,10 @@ def read_weather(clip: FloatArray) -> Reading | None:
     slant = across / down
     wind = "none" if abs(slant) < BLOWN else "right" if slant > 0 else "left"
     amount = "heavy" if cover > HEAVY else "light"
-    return Reading("weather", 1, sky, (Seen(kind, "white", "small", "down"),), {"amount": amount, "wind": wind})
+    # Drops are light, so the darkest of each pixel but for noise is what stands behind them.
+    place = read_place(np.percentile(clip, BEHIND, axis=0), sky)
+    others = {"amount": amount, "wind": wind, "place": place}
+    return Reading("weather", 1, sky, (Seen(kind, "white", "small", "down"),), others)
 
 
 def _clouded() -> dict[str, tuple[RGB, RGB]]:
