@@ -1,8 +1,9 @@
 """The judge: reads from the pixels of a clip what it shows, by rules and not by a network.
 
 Its rules know the worlds' tables of colours and the names of their motions; they were never shown what a clip was drawn
-from. A reader is a function of a clip and one entry in READERS: there are those of shapes, pendulums, suns, weather,
-waves and fireworks. Candles and rockets have none; what the judge says of clips of these counts for nothing.
+from. A reader is a function of a clip and one entry in READERS; every family of the worlds has one.
+
+What no viewer can tell it cannot either: hills that lie wholly behind a rocket's pad are "nowhere" to it.
 """
 
 from collections.abc import Callable
@@ -28,16 +29,16 @@ JUDGE_VERSION = 1
 
 # Each reads a clip f h w 3 in [0, 1], or gives None where it does not see the backdrop of its family.
 READERS: dict[str, Callable[[FloatArray], Reading | None]] = {
-    # The first that is sure has its way: a pendulum at 32 pixels is two shapes as well, and foam may look like a burst,
-    # a burst like a sun.
+    # The first that is sure has its way: a pendulum at 32 pixels is two shapes as well, candles are oblong shapes, drops,
+    # foam and a sun that sets may look like bursts.
     "pendulums": read_pendulums,
     "candles": read_candles,
     "shapes": read_shapes,
     "weather": read_weather,
     "waves": read_waves,
     "rockets": read_rockets,
-    "fireworks": read_fireworks,
     "suns": read_suns,
+    "fireworks": read_fireworks,
 }
 
 
