@@ -30,6 +30,7 @@ GROUND_NOISE, MIN_GROUND_SHARE = 0.12, 0.5  # how far a pixel there may be from 
 LOWER = (0.74, 0.86)  # rows in which every body stands
 MIN_CONTRAST = 0.25  # there, between wax and ground; the least is 0.5, and glow has 0.2
 NEARLY = 0.85
+SAME_WAX, MIN_HELD = 0.25, 0.85  # how much its colour may change, and in what share of the frames it stands there
 BRIGHTEST = 1.2  # times its usual colour, just under the flame
 FARTHEST_WAX = 0.17  # of a pixel of wax from what light and ground make of its colour
 MIN_FULL = 0.6  # of its width that a body has at every height
@@ -101,7 +102,10 @@ def _bodies(clip: FloatArray, ground: FloatArray) -> list[Body]:
         # Glow and blur are weaker than wax.
         solid = run[strength[run] > strength[run].max() / 2]
         middle = solid[strength[solid] > NEARLY * strength[solid].max()]
-        body = _body(still, ground, solid, ground + np.median(columns[middle], axis=0))
+        rgb = ground + np.median(columns[middle], axis=0)
+        # What only passes by, as shapes do, is no candle.
+        there = np.linalg.norm(np.median(clip[:, first:last, middle], axis=(1, 2)) - rgb, axis=-1) < SAME_WAX
+        body = _body(still, ground, solid, rgb) if there.mean() > MIN_HELD else None
         if body is not None:
             bodies.append(body)
     return bodies[:MAX_CANDLES]

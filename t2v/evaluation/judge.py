@@ -29,8 +29,8 @@ JUDGE_VERSION = 1
 
 # Each reads a clip f h w 3 in [0, 1], or gives None where it does not see the backdrop of its family.
 READERS: dict[str, Callable[[FloatArray], Reading | None]] = {
-    # The first that is sure has its way: a pendulum at 32 pixels is two shapes as well, candles are oblong shapes, drops,
-    # foam and a sun that sets may look like bursts.
+    # The first that is sure has its way: a pendulum at 32 pixels is two shapes as well, candles are shapes of a kind,
+    # and drops, foam and a sun that sets may look like bursts.
     "pendulums": read_pendulums,
     "candles": read_candles,
     "shapes": read_shapes,

@@ -19,6 +19,7 @@ DARKER = 35  # percentile: of the pixels there some are lit windows
 MIN_CHANGE = {"night": 0.055, "dusk": 0.18, "day": 0.2}  # from the sky to what hides it; water at night has 0.085
 MAX_RIPPLE = 0.02  # spread of the height of the shore, which is level
 MIN_SKYLINE = 0.006  # spread of the heights of hills or towers
+ABOVE_NOISE = 2.0
 HARDLY_WET = 0.5  # nearness to the colour of water over that to hills' and cities'
 MIN_VERDICT = 0.05
 MIN_HIDDEN = 0.003  # the same, where a pad hides most of them
@@ -54,13 +55,18 @@ def read_place_behind_pad(still: FloatArray, sky: str, *, pad: float, clear: NDA
     """The same, without water, where a pad hides what is below it. pad: its height; clear: w, columns to look at."""
     low, edge = round(OPEN_SKY * len(still)), int(pad * len(still))
     behind = _sky_behind(still[:, clear])
-    colours = {name: np.array(table[sky]) for name, table in GROUNDS.items()}
-    heights = {
-        name: _skyline(still[low:edge], behind[low:edge], colour) / len(still) for name, colour in colours.items()
-    }
-    higher = max(heights.values(), key=lambda found: float(found[clear].std()))
-    if higher[clear].std() < MIN_HIDDEN:
+    skylines = []
+    for table in GROUNDS.values():
+        heights = _skyline(still[low:edge], behind[low:edge], np.array(table[sky]))[clear] / len(still)
+        # As much open sky, seen in the same way, shows what noise alone amounts to.
+        above = slice(2 * low - edge, low)
+        noise = _skyline(still[above], behind[above], np.array(table[sky]))[clear] / len(still)
+        if heights.std() > max(MIN_HIDDEN, ABOVE_NOISE * noise.std()):
+            skylines.append(heights)
+    if not skylines:
         return "nowhere"
+    higher = np.zeros(len(clear))
+    higher[clear] = max(skylines, key=lambda heights: float(heights.std()))
     verdict = _steps(higher, clear)
     return UNKNOWN if abs(verdict) < MIN_VERDICT else "city" if verdict > 0 else "hills"
 
