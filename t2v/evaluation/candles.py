@@ -45,6 +45,7 @@ FLAME = (0.0, 0.075)  # and how far from its middle to either side: there the fl
 AROUND = (0.075, 0.14)
 FLAME_AREA = 0.0085  # share of the frame that a whole flame covers
 MIN_FLAME = 0.22  # share of that area that is fire in a frame in which a candle burns
+GLARE, MAX_GLARE = 0.75, 0.04  # red beyond which it is no glow, and the share of pixels around a flame that may be so
 MIN_BURNING = 0.25  # share of the frames
 MIN_GLOW = 0.05  # light around a flame; of a shape on a plain ground there is none
 MIN_FLICKER = 0.02  # spread of that light from frame to frame, as a share of it; the worlds' flames have 0.1
@@ -150,7 +151,9 @@ def _fire(clip: FloatArray, body: Body) -> NDArray[np.bool_]:
     # From orange to a pale yellow; the glow is never so bright.
     is_fire = (red > 0.75) & (green > 0.38 * red) & (green < red - 0.04) & (blue < red - 0.25)
     enough = MIN_FLAME * FLAME_AREA * clip.shape[1] * clip.shape[2]
-    found: NDArray[np.bool_] = is_fire.sum(axis=(1, 2)) > enough
+    # A flame is slender: farther out there is only its glow, or it is a yellow shape.
+    is_slender = (_above(clip, body, AROUND)[..., 0] > GLARE).mean(axis=(1, 2)) < MAX_GLARE
+    found: NDArray[np.bool_] = (is_fire.sum(axis=(1, 2)) > enough) & is_slender
     return found
 
 

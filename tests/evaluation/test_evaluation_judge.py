@@ -324,6 +324,12 @@ def test_a_candle_that_never_burns_is_none_and_one_that_never_stirs_does_not_fli
         assert {seen.motion for seen in judge(np.repeat(clip.frames[:1], 10, axis=0)).subjects} == {"still"}
 
 
+def test_a_yellow_shape_is_neither_wax_nor_flame():
+    # A triangle that spins where a candle might stand was one once.
+    clip = draw_world(97, 27, size=32, families=("shapes",))
+    assert wrong([clip]) == {}
+
+
 def test_a_flame_that_comes_and_goes_is_neither_lit_nor_put_out():
     for clip in candle_clips("light up"):
         reading = judge(clip.frames[[0, 7, 1, 8, 2, 9, 0, 7, 1, 8]])
