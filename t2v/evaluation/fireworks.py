@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from t2v.evaluation.pixels import RGB, FloatArray
+from t2v.evaluation.places import read_place
 from t2v.evaluation.reading import UNKNOWN, Reading, Seen
-from t2v.evaluation.skies import OPEN_SKY, read_sky, row_colours
+from t2v.evaluation.skies import OPEN_SKY, emptiest, read_sky, row_colours
 
 # Of light in the dark, and of what hides a bright sky.
 COLOURS: dict[str, RGB] = {
@@ -43,6 +44,7 @@ MAX_REACH = 0.22  # radius around a birth in which its colour is looked for, unl
 MIN_SPARK = 0.12  # light of a pixel that has a say in the colour
 MIN_COSINE = 0.93  # between the light of a pixel and a colour; colours are 0.89 apart or less
 MIN_VOTE = 0.4
+BEHIND = 20  # percentile over time, in the emptiest frames, that shows what stands behind the sparks
 
 
 class Birth(NamedTuple):
@@ -63,9 +65,9 @@ def read_fireworks(clip: FloatArray) -> Reading | None:
     if not births:
         return None
     colours = [_colour(clip, rows, birth, _reach(birth, births), by_day=sky == "day") for birth in births]
-    return Reading(
-        "fireworks", len(births), sky, tuple(Seen("fireworks", name, "changing", "burst") for name in colours)
-    )
+    bursts = tuple(Seen("fireworks", name, "changing", "burst") for name in colours)
+    behind = np.percentile(clip[emptiest(clip)], BEHIND, axis=0)
+    return Reading("fireworks", len(births), sky, bursts, {"place": read_place(behind, sky)})
 
 
 def _gathered(light: FloatArray) -> FloatArray:

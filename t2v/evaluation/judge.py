@@ -1,8 +1,9 @@
 """The judge: reads from the pixels of a clip what it shows, by rules and not by a network.
 
 Its rules know the worlds' tables of colours and the names of their motions; they were never shown what a clip was drawn
-from. A reader is a function of a clip and one entry in READERS: there are those of shapes, pendulums, suns, weather,
-waves and fireworks. Candles and rockets have none; what the judge says of clips of these counts for nothing.
+from. A reader is a function of a clip and one entry in READERS; every family of the worlds has one.
+
+What no viewer can tell it does not say: hills may lie wholly behind a rocket's pad, so of rockets it reads no place.
 """
 
 from collections.abc import Callable
@@ -10,26 +11,34 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from t2v.evaluation.candles import read_candles
 from t2v.evaluation.fireworks import read_fireworks
 from t2v.evaluation.pendulums import read_pendulums
 from t2v.evaluation.pixels import FloatArray
 from t2v.evaluation.reading import UNKNOWN, Reading, nothing
+from t2v.evaluation.rockets import read_rockets
 from t2v.evaluation.shapes import read_shapes
 from t2v.evaluation.skies import read_sky, row_colours
 from t2v.evaluation.suns import read_suns
 from t2v.evaluation.waves import read_waves
 from t2v.evaluation.weather import read_weather
 
+# Which judge a score was given by. Raised whenever a change of any rule could change a verdict; every row of every
+# table is then scored anew, since figures of two judges cannot be compared.
+JUDGE_VERSION = 1
+
 # Each reads a clip f h w 3 in [0, 1], or gives None where it does not see the backdrop of its family.
 READERS: dict[str, Callable[[FloatArray], Reading | None]] = {
-    # The first that is sure has its way: a pendulum at 32 pixels is two shapes as well, and foam may look like a burst,
-    # a burst like a sun.
+    # The first that is sure has its way: a pendulum at 32 pixels is two shapes as well, candles are shapes of a kind,
+    # and drops, foam and a sun that sets may look like bursts.
     "pendulums": read_pendulums,
+    "candles": read_candles,
     "shapes": read_shapes,
     "weather": read_weather,
     "waves": read_waves,
-    "fireworks": read_fireworks,
+    "rockets": read_rockets,
     "suns": read_suns,
+    "fireworks": read_fireworks,
 }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from t2v.evaluation.pixels import RGB, FloatArray
 from t2v.evaluation.reading import UNKNOWN
@@ -24,12 +25,16 @@ EMPTY_SHARE = 0.34  # of the frames, those with the emptiest skies show the colo
 
 def row_colours(clip: FloatArray) -> FloatArray:
     """The commonest colour of each row in the frames in which least stands out from it: a sky. Shape: h 3."""
+    colours: FloatArray = np.median(np.median(clip[emptiest(clip)], axis=2), axis=0)
+    return colours
+
+
+def emptiest(clip: FloatArray) -> NDArray[np.intp]:
+    """The frames in which least stands out from its row. clip: f h w 3."""
     rows = np.median(clip, axis=2, keepdims=True)
     height = round(OPEN_SKY * clip.shape[1])
     unrest = np.abs(clip - rows)[:, :height].mean(axis=(1, 2, 3))
-    emptiest = np.argsort(unrest)[: max(2, round(EMPTY_SHARE * len(clip)))]
-    colours: FloatArray = np.median(rows[emptiest, :, 0], axis=0)
-    return colours
+    return np.argsort(unrest)[: max(2, round(EMPTY_SHARE * len(clip)))]
 
 
 def read_sky(

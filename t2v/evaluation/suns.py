@@ -3,6 +3,7 @@
 import numpy as np
 
 from t2v.evaluation.pixels import RGB, FloatArray, patches
+from t2v.evaluation.places import read_place
 from t2v.evaluation.reading import UNKNOWN, Reading, Seen
 from t2v.evaluation.tracks import steadiness, way
 
@@ -20,6 +21,7 @@ MIN_PRESENCE = 0.5  # share of such frames; a burst of fireworks is as round and
 ROUNDNESS = (0.62, 0.92)  # share of its box that a disc fills: pi / 4, and 0.89 or 0.65 where it is six pixels wide
 SMALL = 0.145  # radius; the worlds leave 0.12 to 0.175 free
 MIN_TRAVEL, STEADY = 0.2, 0.9
+BRIGHTEST = 0.3  # share of the frames that show the ground best: the sun is high above it
 SKY_ROWS = (0.05, 0.65)
 FARTHEST_SKY = 0.25
 
@@ -46,7 +48,9 @@ def read_suns(clip: FloatArray) -> Reading | None:
     if sky == UNKNOWN:
         return None
     size = "small" if np.sqrt(areas[best] / pixels / np.pi) < SMALL else "large"
-    return Reading("suns", 1, sky, (Seen("sun", colour, size, _motion(rims)),))
+    brightest = np.argsort(-clip.mean(axis=(1, 2, 3)))[: max(1, round(BRIGHTEST * len(clip)))]
+    place = read_place(np.median(clip[brightest], axis=0), "dusk")
+    return Reading("suns", 1, sky, (Seen("sun", colour, size, _motion(rims)),), {"place": place})
 
 
 def _motion(rims: FloatArray) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 
 from t2v.evaluation import skies
 from t2v.evaluation.pixels import RGB, FloatArray
+from t2v.evaluation.places import read_place
 from t2v.evaluation.reading import UNKNOWN, Reading, Seen
 
 CLOUDS: dict[str, RGB] = {"night": (0.10, 0.11, 0.17), "dusk": (0.34, 0.24, 0.30), "day": (0.42, 0.54, 0.78)}
@@ -13,15 +14,18 @@ MIN_FALL = 0.01
 MIN_TOGETHER = 0.4  # correlation of what falls with itself one frame later, where it has fallen to
 STREAKED = 0.17  # how far edges lie in one direction: of round flakes 0, of streaks nearly 1
 MIN_COVER = 0.004  # share of the frame that is drops
-EVEN = 0.6  # of the fullest frame's drops the emptiest has at least this share: it falls all the time
+EVEN = 0.45  # of the fullest frame's drops the emptiest has at least this share: it falls all the time
 HEAVY = 0.043  # share of the frame that is drops; a light fall has under 0.036, a heavy one over 0.057
+BEHIND = 15  # percentile over time
 BLOWN = 0.25  # sideways for each unit down; the wind of the worlds makes it 0.45 or more
 
 
 def read_weather(clip: FloatArray) -> Reading | None:
     """Read a clip of rain or snow; None where nothing falls before clouds. clip: f h w 3 in [0, 1]."""
     behind = np.median(clip, axis=0)
-    sky = skies.read_sky(clip, np.median(behind, axis=1), skies=_clouded())
+    # Drops are light: the darkest of each pixel, but for noise, is what stands behind them however many there are.
+    still = np.percentile(clip, BEHIND, axis=0)
+    sky = skies.read_sky(clip, np.median(still, axis=1), skies=_clouded())
     if sky == UNKNOWN:
         return None
     # Share of each pixel that something white hides.
@@ -35,7 +39,8 @@ def read_weather(clip: FloatArray) -> Reading | None:
     slant = across / down
     wind = "none" if abs(slant) < BLOWN else "right" if slant > 0 else "left"
     amount = "heavy" if cover > HEAVY else "light"
-    return Reading("weather", 1, sky, (Seen(kind, "white", "small", "down"),), {"amount": amount, "wind": wind})
+    others = {"amount": amount, "wind": wind, "place": read_place(still, sky)}
+    return Reading("weather", 1, sky, (Seen(kind, "white", "small", "down"),), others)
 
 
 def _clouded() -> dict[str, tuple[RGB, RGB]]:
