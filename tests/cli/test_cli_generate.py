@@ -21,6 +21,7 @@ from t2v.data.video_files import ENCODERS
 from t2v.errors import GenerationError
 from t2v.service import GenerationService
 
+PATIENCE_S = 120
 LINE = re.compile(r"(?P<path>.+)  seed (?P<seed>\d+)  \d+\.\d s")
 
 
@@ -244,7 +245,7 @@ def test_ctrl_c_ends_without_a_traceback_and_without_a_file(make_checkpoint, tmp
         assert process.poll() is None
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "Traceback" not in err
     files = sorted(path.name for path in (tmp_path / "outputs").iterdir())

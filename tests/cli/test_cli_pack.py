@@ -18,6 +18,7 @@ def gifs(tmp_path):
     return folder
 
 
+@pytest.mark.usefixtures("decoder_processes")
 def test_a_folder_is_packed_and_the_next_command_is_the_answer(t2v, gifs):
     status, out, err = t2v("pack", gifs, "my shards", "--shard-mb", 1)
     assert (status, out) == (0, "t2v train 'my shards'\n")

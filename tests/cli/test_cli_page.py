@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
+PATIENCE_S = 120
 
 
 def own_folders(temporary: Path) -> list[Path]:
@@ -31,7 +32,7 @@ def test_the_page_is_served_until_a_signal_and_leaves_nothing_behind(make_checkp
                 assert "t2v" in answer.read().decode()
             assert len(own_folders(temporary)) == 1
             page.send_signal(stop)
-            assert page.wait(30) == status
+            assert page.wait(PATIENCE_S) == status
         finally:
             page.kill()
     assert own_folders(temporary) == []

@@ -79,6 +79,7 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
         signal.signal(number, handler)
 
 
+@pytest.mark.usefixtures("decoder_processes")
 def test_a_run_ends_with_the_command_that_draws_from_it(desk: Desk) -> None:
     said = desk.type("t2v train gifs --recipe mine.toml --device cpu")
     assert said.status == 0

@@ -177,6 +177,7 @@ def test_a_damaged_file_is_left_out_and_makes_the_verdict(folder):
     assert lines_of(report)[-1] == "verdict: usable, without the 1 file left out; 1 warning"
 
 
+@pytest.mark.usefixtures("decoder_processes")
 def test_the_report_is_of_what_training_would_see(folder):
     asked = recipe(size=32, num_frames=3, fit="pad", background="black", channels=1)
     report = check_folder(folder, asked)

@@ -71,6 +71,7 @@ def test_scan_and_load_agree(mixed):
     assert load_clips(mixed, DATA).scan == scan_folder(mixed)
 
 
+@pytest.mark.usefixtures("decoder_processes")
 def test_a_folder_of_every_format_is_one_list_of_clips(tmp_path, good_files):
     for name, contents in good_files.items():
         if len(contents) == 1:

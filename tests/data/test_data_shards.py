@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import subprocess
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from t2v.data.pack import pack_folder
 from t2v.data.pixels import Pixels
 from t2v.data.shards import find_shards, load_shards, scan_shards
 from t2v.data.tar import read_members
+from t2v.data.workers import Workers
 from t2v.errors import ClipError, DatasetError
 
 PIXELS = Pixels(num_frames=2, size=8, channels=3, background="white", fit="crop")
@@ -57,6 +57,7 @@ def shades(loaded) -> list[tuple[int, tuple[str, ...]]]:
     ]
 
 
+@pytest.mark.usefixtures("decoder_processes")
 def test_what_is_packed_comes_back_with_its_own_captions(folder, tmp_path):
     packed = pack_folder(folder, tmp_path / "out", max_bytes=20_000)
     assert len(packed.shards) > 2
@@ -263,7 +264,7 @@ def test_an_index_is_remembered_for_as_long_as_its_shard_is_the_same(folder, tmp
     monkeypatch.setattr(shards, "read_members", lambda path: walked.append(path) or read_members(path))
     first = scan_shards([shard], cache=tmp_path / "cache")
     with monkeypatch.context() as patch:
-        patch.setattr(subprocess, "Popen", None)  # nothing is decoded either
+        patch.setattr(Workers, "decode", None)  # nothing is decoded either
         assert scan_shards([shard], cache=tmp_path / "cache") == first
     assert len(walked) == 1
     stat = os.stat(shard)

@@ -20,6 +20,8 @@ from t2v.data.pixels import Pixels
 from t2v.data.workers import Workers, in_order, pixels_task, scan_task
 from t2v.errors import ClipError, T2VError
 
+pytestmark = pytest.mark.usefixtures("decoder_processes")
+PATIENCE_S = 120
 PIXELS = Pixels(
     num_frames=2, size=8, channels=3, background="white", fit="crop", limits=replace(USUAL, max_decode_s=0.5)
 )
@@ -173,8 +175,9 @@ def test_no_library_is_taken_from_where_a_person_happens_to_be(tmp_path, monkeyp
 
 def test_the_end_of_an_idle_decoder_is_the_fault_of_no_file():
     with Workers() as decoders:
+        before = psutil.Process().children()
         decoders.decode(SCAN, (gif(),))
-        (child,) = psutil.Process().children()
+        (child,) = set(psutil.Process().children()) - set(before)
         child.kill()
         while child.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
@@ -222,7 +225,7 @@ def test_not_even_a_hanging_decoder_outlives_who_started_it(tmp_path, number, ma
         time.sleep(0.05)
     children = psutil.Process(parent.pid).children()
     parent.send_signal(number)
-    parent.wait(30)
-    _, alive = psutil.wait_procs(children, timeout=30)
+    parent.wait(PATIENCE_S)
+    _, alive = psutil.wait_procs(children, timeout=PATIENCE_S)
     assert children
     assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)

@@ -1,5 +1,7 @@
 """Latent diffusion's DDIM sampler: its timesteps and levels, and where its walks end."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -24,8 +26,13 @@ def network(x, t, text):
     return output if text is None else output + 0.15 * spread(text["pooled"][:, 0], x) * x.cos()
 
 
+@cache
+def make(name):
+    return make_schedule(name, 1000)
+
+
 def trained(case):
-    return make_schedule(SCHEDULES[case.args.get("sched", "linear")], 1000)
+    return make(SCHEDULES[case.args.get("sched", "linear")])
 
 
 def walked(case):
@@ -33,6 +40,7 @@ def walked(case):
     return space(trained(case), SPACINGS[case.args.get("method", "uniform")], num_steps)
 
 
+@cache
 def fresh_noise(schedule, eta, dtype):
     """How much fresh noise each step adds, the cleanest step first."""
     nothing = torch.zeros(1, dtype=dtype)

@@ -160,6 +160,7 @@ def test_a_local_folder_comes_first(here: Path, hub: Hub, tmp_path: Path, monkey
     assert not hub.asked
 
 
+@pytest.mark.slow  # two processes import the hub's library
 def test_a_download_fills_the_cache_that_the_next_start_reads_offline(hub: Hub, tmp_path: Path) -> None:
     downloaded = find_in_another_process(STUB_NAME, HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path))
     assert downloaded["source"] == "download"

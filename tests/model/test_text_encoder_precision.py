@@ -31,13 +31,19 @@ def layers(encoder: TextEncoder) -> list[nn.Linear]:
 
 
 @pytest.fixture(scope="module")
-def plain() -> TextEncoder:
-    return load("fp32")
+def encoders() -> dict[str, TextEncoder]:
+    """One of each precision, loaded once."""
+    return {precision: load(precision) for precision in ("fp32", *PACKINGS)}
 
 
-@pytest.fixture(scope="module", params=PACKINGS)
-def packed(request: pytest.FixtureRequest) -> TextEncoder:
-    return load(request.param)
+@pytest.fixture
+def plain(encoders: dict[str, TextEncoder]) -> TextEncoder:
+    return encoders["fp32"]
+
+
+@pytest.fixture(params=PACKINGS)
+def packed(encoders: dict[str, TextEncoder], request: pytest.FixtureRequest) -> TextEncoder:
+    return encoders[request.param]
 
 
 @pytest.fixture(params=PACKINGS)
@@ -61,8 +67,8 @@ def test_the_names_people_choose_from_are_those_that_work() -> None:
 
 
 @pytest.mark.parametrize("precision, most_part", [("int8", 0.26), ("nf4", 0.13)])
-def test_every_linear_layer_is_packed(plain: TextEncoder, precision: str, most_part: float) -> None:
-    packed = load(precision)
+def test_every_linear_layer_is_packed(encoders: dict[str, TextEncoder], precision: str, most_part: float) -> None:
+    plain, packed = encoders["fp32"], encoders[precision]
     assert len(layers(packed)) == len(layers(plain)) > 30
     for before, after in zip(layers(plain), layers(packed), strict=True):
         assert after.weight.nbytes < most_part * before.weight.nbytes
@@ -70,10 +76,10 @@ def test_every_linear_layer_is_packed(plain: TextEncoder, precision: str, most_p
     assert (1 - 1.1 * most_part) * saved < plain.num_bytes - packed.num_bytes < saved
 
 
-def test_the_features_are_near_those_of_the_weights_as_they_are(plain: TextEncoder) -> None:
+def test_the_features_are_near_those_of_the_weights_as_they_are(encoders: dict[str, TextEncoder]) -> None:
     captions = ["fireworks at night", "a red circle moving left", "a blue square bounces", "two dogs run"]
-    wanted = plain.encode(captions).pooled
-    change = [(load(name).encode(captions).pooled - wanted).norm() / wanted.norm() for name in ("int8", "nf4")]
+    wanted, *near = (encoders[name].encode(captions).pooled for name in ("fp32", "int8", "nf4"))
+    change = [(features - wanted).norm() / wanted.norm() for features in near]
     assert 0 < change[0] < 0.05
     assert 2 * change[0] < change[1] < 0.35
 
@@ -125,12 +131,14 @@ def test_the_number_of_threads_changes_no_bit(packed: TextEncoder) -> None:
 
 
 @pytest.mark.parametrize("precision", PACKINGS)
-def test_loaded_again_it_says_the_same(precision: str) -> None:
-    assert torch.equal(load(precision).encode(TEXTS).tokens, load(precision).encode(TEXTS).tokens)
+def test_loaded_again_it_says_the_same(encoders: dict[str, TextEncoder], precision: str) -> None:
+    assert torch.equal(load(precision).encode(TEXTS).tokens, encoders[precision].encode(TEXTS).tokens)
 
 
-def test_a_cpu_that_has_bfloat16_hears_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = load("nf4")
+def test_a_cpu_that_has_bfloat16_hears_the_same(
+    encoders: dict[str, TextEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = encoders["nf4"]
     wanted = encoder.encode(TEXTS[:1]).pooled
     for layer in layers(encoder):
         monkeypatch.setattr(layer, "support_avx512bf16_for_cpu", True)

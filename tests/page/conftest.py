@@ -18,10 +18,11 @@ import pytest
 
 WORDS = ("fireworks", "at", "night", "green", "slow")
 
-# Each worker of pytest-xdist looks for ports of its own. Gradio reads this when it is imported; two that try the same
-# port both get one in the end, but not before the server's thread has died of it.
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-os.environ.setdefault("GRADIO_SERVER_PORT", str(7860 + 100 * WORKER))
+# Each process looks for ports of its own. Gradio reads this when it is imported; two that try the same port both get
+# one in the end, but not before the server's thread has died of it.
+os.environ.setdefault("GRADIO_SERVER_PORT", str(10_000 + 100 * (os.getpid() % 200)))
+# For machines with something else to do. Nothing waits so long that works, so that a test may be patient.
+PATIENCE_S = 60
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -59,6 +60,19 @@ def serve(make_checkpoint: Callable[..., Path], fake_encoder: Any, tmp_path: Pat
         yield start
 
 
+@pytest.fixture
+def until() -> Callable[[Callable[[], Any]], None]:
+    """until(condition) waits for what another thread brings about."""
+
+    def wait(condition: Callable[[], Any]) -> None:
+        ends = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < ends, "it never came about"
+            time.sleep(0.01)
+
+    return wait
+
+
 # What the browser tests share: a browser, visitors, and a network that waits.
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -72,7 +86,6 @@ BROWSER_FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE_MS = 20_000  # for machines with something else to do
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +96,7 @@ def browser() -> Iterator[Any]:
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.fail(f"the browser tests need Chromium: none of {', '.join(BROWSERS)} is installed")
-    expect.set_options(timeout=PATIENCE_MS)
+    expect.set_options(timeout=1000 * PATIENCE_S)
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=path, args=[*BROWSER_FLAGS])
 
@@ -96,7 +109,7 @@ class Visitor:
         self.asked_for: list[str] = []
         self.went_wrong: list[str] = []
         self.context = browser.new_context(**options)
-        self.context.set_default_timeout(PATIENCE_MS)
+        self.context.set_default_timeout(1000 * PATIENCE_S)
         self.context.on("request", lambda request: self.asked_for.append(request.url))
         self.context.on("weberror", lambda error: self.went_wrong.append(str(error.error)))
         self.context.on("response", self._look_at)
@@ -185,14 +198,16 @@ class Gate:
         with self._changed:
             self.calls += 1
             self._changed.notify_all()
-            assert self._changed.wait_for(lambda: self._passes > 0, timeout=60), "the test never opened the gate"
+            assert self._changed.wait_for(lambda: self._passes > 0, timeout=4 * PATIENCE_S), (
+                "the test never opened the gate"
+            )
             self._passes -= 1
         time.sleep(self.delay_s)
 
     def wait_for_calls(self, calls: int) -> None:
         """Until so many have come since the beginning."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self.calls >= calls, timeout=PATIENCE_MS / 1000)
+            assert self._changed.wait_for(lambda: self.calls >= calls, timeout=PATIENCE_S)
 
 
 @pytest.fixture
@@ -238,8 +253,9 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
     shared: Any = request.config.pluginmanager.get_plugin(str(Path(__file__).parents[1] / "conftest.py"))
     encoder, folder = shared.FakeEncoder(), tmp_path_factory.mktemp("page")
-    checkpoint = _write_checkpoint(folder / "tiny.safetensors", encoder.dim)
-    _write_checkpoint(folder / "checkpoints" / "other.safetensors", encoder.dim)
+    told = {"cond_dim": encoder.dim, "words": WORDS, "example_prompts": ("fireworks at night",)}
+    checkpoint = shared.write_checkpoint(folder / "tiny.safetensors", **told)
+    shared.write_checkpoint(folder / "checkpoints" / "other.safetensors", seed=1, **told)
     (folder / "checkpoints" / "broken.safetensors").write_bytes(b"not a checkpoint")
     studio_class, studios = t2v.page.studio.Studio, list[Any]()
 
@@ -255,23 +271,6 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             yield Page(address, studios[-1], checkpoint, folder)
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):
         gc.collect()
-
-
-def _write_checkpoint(path: Path, cond_dim: int) -> Path:
-    import torch
-
-    from t2v.checkpoint import Header, build_network, save_checkpoint
-    from t2v.config import recipe_from_mapping
-
-    minute = {"dim": 8, "dim_mults": [1], "patch": 2, "attn_heads": 2, "attn_dim_head": 8, "init_kernel_size": 3}
-    recipe = recipe_from_mapping({"data": {"size": 8, "num_frames": 3}, "model": minute})
-    with torch.random.fork_rng():
-        torch.manual_seed(len(path.name))
-        weights = build_network(recipe, cond_dim).state_dict()
-    told = {"words": WORDS, "example_prompts": ("fireworks at night",), "frame_ms": 125.0, "step": 7, "num_clips": 2}
-    path.parent.mkdir(exist_ok=True)
-    save_checkpoint(path, weights, Header(recipe=recipe, cond_dim=cond_dim, t2v_version="0", **told))
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import json
-import time
 from pathlib import Path
 
 import av
@@ -259,7 +258,7 @@ def test_a_tab_that_stayed_open_while_the_server_was_started_again_goes_on(page)
         assert "clips/" in answer and "error" not in answer
 
 
-def test_a_request_beyond_the_line_is_refused_in_words(serve, connect, gate):
+def test_a_request_beyond_the_line_is_refused_in_words(serve, connect, gate, until):
     client = connect(serve(max_waiting=1))
     gate.shut(after=1)
     drawing = client.submit("green", num_steps=2, api_name="/generate")
@@ -274,7 +273,7 @@ def test_a_request_beyond_the_line_is_refused_in_words(serve, connect, gate):
         assert read_made_by(Path(file))["prompt"] == prompt
 
 
-def test_a_cancelled_request_is_drawn_no_further_and_makes_room(page, connect, gate):
+def test_a_cancelled_request_is_drawn_no_further_and_makes_room(page, connect, gate, until):
     first, second = connect(page.address), connect(page.address)
     gate.shut(after=3)
     job = first.submit("green", num_steps=1000, api_name="/generate")
@@ -286,11 +285,3 @@ def test_a_cancelled_request_is_drawn_no_further_and_makes_room(page, connect, g
     assert len(generate(second)[0]) == 1
     assert gate.calls < 900
     until(lambda: not page.studio.stops._under_way)
-
-
-def until(condition):
-    """Wait for what another thread brings about."""
-    ends = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < ends, "it never came about"
-        time.sleep(0.01)

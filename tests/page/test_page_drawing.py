@@ -49,7 +49,7 @@ def test_the_last_moment_has_every_clip(service, shelf):
     assert all(shelf.get(kept.id) for kept in told[-1].finished)
 
 
-def test_progress_is_told_now_and_then_and_previews_more_rarely(service, shelf):
+def test_progress_is_told_now_and_then_and_previews_more_rarely(service, shelf, calls):
     told = moments(service, shelf, num_steps=200, clock=Clock(0.01))
     with_preview = [moment for moment in told if moment.preview is not None]
     seconds = told[-1].seconds
@@ -59,7 +59,7 @@ def test_progress_is_told_now_and_then_and_previews_more_rarely(service, shelf):
     assert [moment.done for moment in told] == sorted({moment.done for moment in told})
 
 
-def test_the_time_left_falls_to_nothing(service, shelf):
+def test_the_time_left_falls_to_nothing(service, shelf, calls):
     left = [moment.seconds_left for moment in moments(service, shelf, num_steps=100, clock=Clock(0.1))]
     assert left[0] is None and left[1:] == sorted(left[1:], reverse=True)
     assert left[1] > 10 and left[-1] == 0

@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
@@ -365,17 +366,20 @@ def test_nothing_is_left_of_a_page_that_could_not_start(tmp_path, monkeypatch):
     assert dict(os.environ) == environment and not list(tmp_path.glob("t2v-page-*"))
 
 
-def test_a_clip_is_gone_when_its_time_is_over(serve, connect, monkeypatch):
+def test_a_clip_is_gone_when_its_time_is_over(serve, connect, until, monkeypatch):
+    clock = {"now": 0.0}
+    monkeypatch.setattr(shelf, "Shelf", partial(shelf.Shelf, clock=lambda: clock["now"]))
     monkeypatch.setattr(launch, "SWEEP_EVERY_S", 0.05)
-    monkeypatch.setattr(shelf, "LINGER_S", 1.0)
-    address = serve(keep_s=1)
+    address = serve(keep_s=100)
     files, _ = generate(connect(address, download_files=False))
-    name, copy = Path(files[0]["path"]).parent.name, Path(files[0]["path"])
-    ends = time.monotonic() + PATIENCE_S
-    while (answer := httpx.get(f"{address}clips/{name}.gif")).status_code == 200:
-        assert time.monotonic() < ends
-        time.sleep(0.05)
-    assert answer.status_code == 404 and answer.text == "there is no such clip here any more"
-    while copy.exists():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
+    file = Path(files[0]["path"])
+
+    def answer():
+        return httpx.get(f"{address}clips/{file.parent.name}.gif", timeout=PATIENCE_S)
+
+    assert answer().status_code == 200
+    clock["now"] = 100
+    until(lambda: answer().status_code == 404)
+    assert answer().text == "there is no such clip here any more" and file.exists()
+    clock["now"] += shelf.LINGER_S
+    until(lambda: not file.exists())

@@ -192,7 +192,7 @@ def test_what_was_decided_is_kept_and_not_measured_again(bench, pretended: list[
     assert f"compiled: {plan.compile_reason}" in bench.said
     again = bench.train(recipe=None)
     assert pretended == [ready.training.network, again.training.network]
-    assert "compiled again in 0 s" in bench.said
+    assert any(line.startswith("compiled again in ") for line in bench.said)
     assert load_plan(bench.run) == plan
     bench.open(recipe=None)  # finished: there is nothing left to compile for
     assert len(pretended) == 2

@@ -49,7 +49,7 @@ def tiny_recipe(**train: object) -> Recipe:
 
 def least_recipe(**train: object) -> Recipe:
     """Hardly a network: a CPU is slow in fp16."""
-    recipe = tiny_recipe(batch_size=2, **train)
+    recipe = tiny_recipe(**{"batch_size": 2, **train})
     model = recipe.model.model_copy(update={"dim": 8, "dim_mults": (1,), "attn_heads": (1,)})
     return recipe.model_copy(update={"model": model})
 
@@ -160,7 +160,7 @@ def test_each_caption_draws_its_own_clip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
 def test_a_run_that_stops_and_goes_on_ends_bit_for_bit_as_an_unbroken_one(tmp_path: Path, optimizer: str) -> None:
-    recipe = tiny_recipe(num_steps=9, optimizer=optimizer, accumulation=2, save_every=4)
+    recipe = tiny_recipe(num_steps=9, batch_size=2, optimizer=optimizer, accumulation=2, save_every=4)
     clips = clips_of([(200, 30, 30), (30, 200, 30), (30, 30, 200)], captioned=True)
     unbroken = start(tmp_path / "unbroken", recipe, clips)
     for _ in unbroken.steps():
@@ -227,7 +227,7 @@ def test_the_network_sees_clips_whole_and_stills_one_by_one(tmp_path: Path) -> N
 
 def by_losses(**train: object) -> Recipe:
     """Two timesteps drawn by their losses, whose histories are full after a few steps; the variance is learned too."""
-    recipe = tiny_recipe(**train)
+    recipe = least_recipe(**{"batch_size": 4, **train})
     process = {"num_timesteps": 2, "timesteps": "loss_second_moment", "variance": "learned_range", "loss": "l2"}
     diffusion = recipe.diffusion.model_copy(update=process)
     return recipe.model_copy(update={"diffusion": diffusion})

@@ -128,7 +128,7 @@ def test_of_stills_alone_a_model_of_one_frame_is_chosen(bench, monkeypatch: pyte
 
 def test_large_photos_do_not_make_small_clips_larger(bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(100, 108):
-        bench.write_gif(bench.clips / f"{number}.gif", number, num_frames=1, side=300)
+        bench.write_gif(bench.clips / f"{number}.gif", number, num_frames=1, side=64)
     asked: dict[str, object] = {}
 
     def choose(**given: object) -> None:
