@@ -275,7 +275,10 @@ class DiffusionSettings(Settings):
     )
     weighting: WeightingName = Field("none", description="how much each noise level counts in the loss")
     weighting_gamma: float | None = Field(
-        None, gt=0, le=10_000, description="strength of the weighting (default: 5 for min_snr, 1 for p2, 400 for velocity)"
+        None,
+        gt=0,
+        le=10_000,
+        description="strength of the weighting (default: 5 for min_snr, 1 for p2, 400 for velocity)",
     )
     timesteps: TimestepsName = Field(
         "even", description="which timesteps training visits: all alike, or more often where the loss varies"
