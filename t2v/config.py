@@ -23,7 +23,7 @@ TellingName = Literal["index", "thousand", "fraction"]
 PredictionName = Literal["eps", "v", "x0", "previous"]
 VarianceName = Literal["fixed_small", "fixed_tiny", "fixed_large", "learned", "learned_range"]
 LossName = Literal["l1", "l2", "huber", "kl", "rescaled_kl"]
-WeightingName = Literal["none", "min_snr", "p2"]
+WeightingName = Literal["none", "min_snr", "p2", "velocity"]
 TimestepsName = Literal["even", "loss_second_moment"]
 SamplerName = Literal["ddim", "ddpm", "dpmpp_2m", "dpmpp_3m", "euler", "heun", "heun_everywhere", "unipc"]
 SpacingName = Literal[
@@ -275,7 +275,10 @@ class DiffusionSettings(Settings):
     )
     weighting: WeightingName = Field("none", description="how much each noise level counts in the loss")
     weighting_gamma: float | None = Field(
-        None, gt=0, le=100, description="strength of the weighting (default: 5 for min_snr, 1 for p2)"
+        None,
+        gt=0,
+        le=10_000,
+        description="strength of the weighting (default: 5 for min_snr, 1 for p2, 400 for velocity)",
     )
     timesteps: TimestepsName = Field(
         "even", description="which timesteps training visits: all alike, or more often where the loss varies"

@@ -32,10 +32,20 @@ def p2(snr: Tensor, gamma: float) -> Tensor:
     return snr / (1 + snr) ** gamma
 
 
+def velocity(snr: Tensor, gamma: float) -> Tensor:
+    """An error in the clip counts as the error in v that it makes, up to gamma. Salimans & Ho 2022, section 4, SNR + 1.
+
+    For networks that say x0 because noise does not go through their width, and yet should see details (Li & He 2025,
+    Back to Basics, who hold back the clean levels by a bound too).
+    """
+    return (snr + 1).clamp(max=gamma)
+
+
 WEIGHTINGS: dict[str, Weighting | None] = {
     "none": None,
     "min_snr": Weighting(min_snr, usual_gamma=5.0),
     "p2": Weighting(p2, usual_gamma=1.0),
+    "velocity": Weighting(velocity, usual_gamma=400.0),
 }
 
 # A squared error in the prediction, over the squared error in the clean clip that it makes.

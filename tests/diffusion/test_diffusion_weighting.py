@@ -14,7 +14,8 @@ from t2v.errors import SettingsError
 
 SNR = torch.logspace(-4, 4, 33, dtype=torch.float64)
 
-# Hang et al. 2023, section 3.4, for their three targets; Choi et al. 2022, eq. 8, whose plain loss is of the noise.
+# Hang et al. 2023, section 3.4, for their three targets; Choi et al. 2022, eq. 8, whose plain loss is of the noise;
+# Salimans & Ho 2022, section 4, with a bound.
 PAPERS = {
     ("min_snr", "x0"): lambda snr, gamma: min(snr, gamma),
     ("min_snr", "eps"): lambda snr, gamma: min(snr, gamma) / snr,
@@ -22,8 +23,11 @@ PAPERS = {
     ("p2", "eps"): lambda snr, gamma: 1 / (1 + snr) ** gamma,
     ("p2", "x0"): lambda snr, gamma: snr / (1 + snr) ** gamma,
     ("p2", "v"): lambda snr, gamma: snr / (1 + snr) ** (gamma + 1),
+    ("velocity", "x0"): lambda snr, gamma: min(snr + 1, gamma),
+    ("velocity", "eps"): lambda snr, gamma: min(snr + 1, gamma) / snr,
+    ("velocity", "v"): lambda snr, gamma: min(snr + 1, gamma) / (snr + 1),
 }
-USUAL = {"min_snr": 5.0, "p2": 1.0}
+USUAL = {"min_snr": 5.0, "p2": 1.0, "velocity": 400.0}
 
 
 def test_every_name_in_the_settings_has_a_weighting():
@@ -53,6 +57,10 @@ def test_min_snr_holds_back_the_clean_levels_and_not_the_noisy_ones():
 @pytest.mark.parametrize("prediction", ERROR_RATIOS)
 def test_min_snr_without_a_bound_counts_errors_of_the_noise(prediction):
     torch.testing.assert_close(loss_weight("min_snr", prediction, SNR, 1e9), SNR / ERROR_RATIOS[prediction](SNR))
+
+
+def test_velocity_without_a_bound_is_the_plain_loss_of_v():
+    torch.testing.assert_close(loss_weight("velocity", "v", SNR, 1e9), torch.ones_like(SNR))
 
 
 @pytest.mark.parametrize("prediction", ERROR_RATIOS)
