@@ -201,7 +201,8 @@ def test_results_come_in_order_and_few_are_made_before_they_are_wanted():
 
 
 PARENT = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs tests in the background has it ignored
 from pathlib import Path
 from t2v.data import folder
 from t2v.data.workers import Workers

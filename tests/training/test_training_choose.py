@@ -150,7 +150,7 @@ def test_beside_stills_the_clips_are_still_shown_often_enough() -> None:
 @pytest.mark.parametrize("share", [None, 0.25, 1 / 3, 0.01])
 def test_made_up_passes_have_the_shapes_of_the_runs_own(share: float | None) -> None:
     recipe = load_recipe("tiny", {"data.size": "8", "data.num_frames": "3", "model.patch": "1"})
-    made_up = [tuple(batch.x0.shape) for batch in made_up_passes(recipe, None, still_share=share)]
+    made_up = [tuple(batch.x0.shape) for batch in made_up_passes(recipe, None, picture_share=share or 0.0)]
     frames = MappedClips([np.zeros((length, 8, 8, 3), np.uint8) for length in (3, 1)])
     clips = TrainingClips(frames, [(), ()], (), None, num_frames=3, still_share=share)
     settings = {"seed": 0, "global_batch": 8, "num_timesteps": 10, "flip_prob": 0.0, "drop_prob": 0.0}

@@ -275,7 +275,7 @@ def test_compiling_is_paid_for_from_the_budget(bench, monkeypatch: pytest.Monkey
     monkeypatch.setattr("t2v.training.start.choose_compiled", answer)
     plan = bench.open(budget_s=100.0).training.plan
     assert plan.seconds_per_step == 0.6
-    assert 80 <= plan.num_steps <= 100
+    assert 50 <= plan.num_steps <= 100  # sample sheets take a part, more of it the busier the machine
 
 
 @pytest.mark.slow
