@@ -1,0 +1,149 @@
+"""Clips drawn from a checkpoint and kept in the person's cache, so that no clip is drawn twice.
+
+An evaluation that was stopped goes on where it was, a larger one draws only what is missing, and a new judge judges
+what was drawn for the old one.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+
+import t2v
+from t2v.cache import RowCache
+from t2v.config import GenerationSettings
+from t2v.data.folder import count
+from t2v.service import GenerationService
+from t2v.training.request import duration
+
+FORETOLD_FROM = 3  # clips, after which the time that all take is said
+TELL_EVERY_S = 60.0
+DRAWING_CODE = ("diffusion", "model", "runtime.py", "sampling.py", "service.py")
+
+
+class Wish(NamedTuple):
+    """A clip to be drawn."""
+
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class DrawnClip:
+    """A clip that was drawn. frames: uint8 f h w c; seconds: it took, then; is_new: whether it was drawn just now."""
+
+    frames: np.ndarray
+    seconds: float
+    is_new: bool
+
+
+class Drawer:
+    """Draws clips with fixed settings, or finds them; to be used in a `with`.
+
+    cache: where clips are kept from one start to the next; None keeps them in memory
+    """
+
+    def __init__(
+        self,
+        service: GenerationService,
+        settings: GenerationSettings,
+        *,
+        cache: Path | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._service, self._settings, self._say = service, settings, say
+        self.used = service.resolve(settings.model_copy(update={"prompt": settings.prompt or "a clip"}))
+        size, channels = self.used.size, service.header.recipe.data.channels
+        assert size is not None
+        kind = f"drawn/{_fingerprint(service, self.used)}"
+        self._rows = RowCache(cache, kind, shape=(size, size, channels), dtype=np.uint8, say=say)
+
+    def __enter__(self) -> Self:
+        self._rows.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._rows.__exit__(kind, error, trace)
+
+    def draw(self, wishes: Sequence[Wish]) -> Iterator[DrawnClip | None]:
+        """The clips wished for, in order; None after each denoising step that finishes none.
+
+        Says beforehand how many are to be drawn, and from the first of them how long all will take.
+        """
+        missing = len({wish for wish in wishes if self._rows.facts(_key(wish)) is None})
+        if missing < len(wishes):
+            self._say(f"{count(len(wishes) - missing, 'clip')} of {len(wishes):,} were drawn before")
+        clock = _Clock(missing, self._say)
+        for wish in wishes:
+            is_new = self._rows.facts(_key(wish)) is None
+            if is_new:
+                yield from self._draw_one(wish)
+                clock.count()
+            yield self.kept(wish, is_new=is_new)
+
+    def kept(self, wish: Wish, *, is_new: bool = False) -> DrawnClip:
+        """A clip that was drawn."""
+        facts = self._rows.facts(_key(wish))
+        assert facts is not None, f"{wish} is not drawn yet"
+        return DrawnClip(self._rows.array(_key(wish)), facts["seconds"], is_new)
+
+    def _draw_one(self, wish: Wish) -> Iterator[None]:
+        asked = self.used.model_copy(update={"prompt": wish.prompt, "seed": wish.seed, "num_clips": 1})
+        for step in self._service.generate(asked):
+            if not step.finished:
+                yield None
+            for clip in step.finished:
+                self._rows.add(_key(wish), clip.frames, {"seconds": round(clip.seconds, 4)})
+
+
+class _Clock:
+    """Says how long drawing takes: once it is known, and then now and again."""
+
+    def __init__(self, num_clips: int, say: Callable[[str], None]) -> None:
+        self._num_clips, self._say = num_clips, say
+        self._done = 0
+        self._began = self._said = time.monotonic()
+
+    def count(self) -> None:
+        """One clip more is done."""
+        self._done += 1
+        now = time.monotonic()
+        left = (now - self._began) / self._done * (self._num_clips - self._done)
+        if self._done == FORETOLD_FROM:
+            self._say(f"{count(self._num_clips, 'clip')} to draw: about {duration(left)}")
+        elif self._done > FORETOLD_FROM and now - self._said > TELL_EVERY_S:
+            self._say(f"{self._done:,} of {count(self._num_clips, 'clip')} drawn, about {duration(left)} left")
+        else:
+            return
+        self._said = now
+
+
+def _key(wish: Wish) -> str:
+    return hashlib.sha256(json.dumps(wish).encode()).hexdigest()
+
+
+def _fingerprint(service: GenerationService, used: GenerationSettings) -> str:
+    """Equal where equal prompts and seeds give equal clips: weights, settings, arithmetic, and the code that draws."""
+    settings = used.model_dump(mode="json", exclude={"prompt", "seed", "num_clips"})
+    guide = None if service.guide is None else service.guide.sha256
+    basis = [service.checkpoint.sha256, guide, settings, service.device.type, service.precision.name, _code()]
+    return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _code() -> str:
+    """Hash of the code that clips depend on: a number that somebody has to raise would one day not be raised."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    root = Path(t2v.__file__).parent
+    for place in DRAWING_CODE:
+        for file in sorted((root / place).glob("*.py")) or [root / place]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

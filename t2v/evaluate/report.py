@@ -1,0 +1,76 @@
+"""What came of an evaluation, and all that is needed to take it again."""
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import torch
+
+import t2v
+from t2v.config import GenerationSettings
+from t2v.data.worlds import prompts
+from t2v.evaluate.alignment import Alignment
+from t2v.evaluate.request import EvaluationRequest
+from t2v.evaluation.judge import JUDGE_VERSION
+from t2v.service import GenerationService
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a checkpoint.
+
+    about: what was measured and with what; seconds: that this took, without what was drawn before
+    is_partial: whether it was stopped; notes: sentences; the rest: a measure each, None where it was not taken
+    """
+
+    about: dict[str, Any]
+    seconds: float
+    is_partial: bool
+    notes: tuple[str, ...]
+    alignment: Alignment | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the clips, as JSON can hold it."""
+        measures = {"alignment": self.alignment}
+        taken = {name: measure.as_dict() for name, measure in measures.items() if measure is not None}
+        return {
+            **self.about,
+            "partial": self.is_partial,
+            "seconds": round(self.seconds, 1),
+            "notes": list(self.notes),
+            **taken,
+        }
+
+
+def about(service: GenerationService, request: EvaluationRequest, used: GenerationSettings) -> dict[str, Any]:
+    """What was measured, with which rules and on what machine.
+
+    used: the settings of every clip, nothing left open but prompt and seed, which each has of its own
+    """
+    guide = service.guide
+    settings = used.model_dump(mode="json", exclude={"prompt", "seed", "num_clips"})
+    return {
+        "made_by": f"t2v {t2v.__version__}",
+        "checkpoint": service.checkpoint.name,
+        "checkpoint_sha256": service.checkpoint.sha256,
+        "step": service.header.step,
+        "guide": None if guide is None else guide.name,
+        "guide_sha256": None if guide is None else guide.sha256,
+        "judge_version": JUDGE_VERSION,
+        "prompts_sha256": _prompts_hash(),
+        "settings": settings,
+        "seed": request.seed,
+        "measures": list(request.measures),
+        "splits": list(request.splits),
+        "families": list(request.families),
+        "num_prompts": request.num_prompts,
+        "device": service.device.type,
+        "precision": service.precision.name,
+        "torch": torch.__version__,
+    }
+
+
+def _prompts_hash() -> str:
+    """By which a reader can tell that two reports are of the same prompts."""
+    return hashlib.sha256((resources.files("t2v.data.worlds") / prompts.FILE).read_bytes()).hexdigest()
