@@ -51,6 +51,20 @@ def evaluate(
         str | None,
         typer.Option(help=f"Worlds of some of {', '.join(get_args(FamilyName))}, with commas; all by default."),
     ] = None,
+    clips: Annotated[
+        Path | None,
+        typer.Option(help="The folder that the model was trained on; what needs no judge is measured on it."),
+    ] = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(help="A folder of clips that were not trained on (default: those that data.hold_out kept)."),
+    ] = None,
+    num_held_out: Annotated[
+        int, typer.Option("--real-clips", min=8, help="Real clips that likelihood and likeness look at, at most.")
+    ] = 256,
+    num_known: Annotated[
+        int, typer.Option("--known-clips", min=1, help="Clips of training that are searched for copies, at most.")
+    ] = 2000,
     guide: Annotated[Path | None, typer.Option(help="A weaker checkpoint to guide away from (autoguidance).")] = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE.json", help="Write all figures and verdicts.")
@@ -73,12 +87,24 @@ def evaluate(
     from t2v.evaluate.text import lines_of
     from t2v.service import GenerationService
 
+    # Prompts are of worlds, so of a model of other clips they are only asked where a person says so.
+    measures = chosen(only or (None if clips is None else "likelihood,likeness"), MEASURES, "measure")
+    if "alignment" not in measures and (prompts or splits):
+        raise typer.BadParameter("--prompts and --splits choose what is judged; add --only alignment")
+    if clips is not None and families and "alignment" not in measures:
+        raise typer.BadParameter("--families chooses among worlds, and --clips names other clips; give one of them")
+    if held_out is not None and clips is None:
+        raise typer.BadParameter("--held-out goes with --clips, which names the clips of training")
     request = EvaluationRequest(
         settings=settings,
-        measures=chosen(only, MEASURES, "measure"),
+        measures=measures,
         splits=chosen(splits, PROMPT_SPLITS, "split"),
         families=chosen(families, FAMILY_NAMES, "family"),
         num_prompts=prompts,
+        clips=clips,
+        held_out=held_out,
+        num_held_out=num_held_out,
+        num_known=num_known,
     )
     _check_place(as_json, ".json")
     service = GenerationService.load(checkpoint, guide=guide, device=device, precision=precision)
@@ -106,9 +132,9 @@ def _take(evaluation: "Evaluation") -> "Report":
         with progress_bar(unit="clips") as bar:
             tasks: dict[str, Any] = {}
             for progress in evaluation.steps():
-                if progress.measure not in tasks:
-                    tasks[progress.measure] = bar.add_task(progress.measure, total=progress.total, note="")
-                bar.update(tasks[progress.measure], completed=progress.done, note=progress.note)
+                if progress.part not in tasks:
+                    tasks[progress.part] = bar.add_task(progress.part, total=progress.total or None, note="")
+                bar.update(tasks[progress.part], completed=progress.done, note=progress.note)
                 if stopped:
                     break
     finally:

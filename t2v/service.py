@@ -4,7 +4,7 @@ import json
 import secrets
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -258,6 +258,14 @@ class GenerationService:
                 )
                 started = time.perf_counter()
             yield GenerationStep(step.clips, step.index, step.num_steps, step.x0, finished)
+
+    def text(self, captions: Sequence[str]) -> dict[str, Tensor] | None:
+        """What the network is told of clips with these captions, an empty one as no text; None for a model without."""
+        if self.header.cond_dim is None:
+            return None
+        pooled = torch.cat([self._encode(caption) for caption in captions])
+        is_null = torch.tensor([not caption for caption in captions])
+        return {"pooled": pooled.to(self.device), "is_null": is_null.to(self.device)}
 
     def _encode(self, text: str) -> Tensor:
         """1 d, computed once for each text; the oldest of MAX_KEPT_TEXTS makes room for a new one."""

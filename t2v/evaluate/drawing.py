@@ -6,7 +6,6 @@ what was drawn for the old one.
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,9 @@ import t2v
 from t2v.cache import RowCache
 from t2v.config import GenerationSettings
 from t2v.data.folder import count
+from t2v.evaluate.clock import Clock
 from t2v.service import GenerationService
-from t2v.training.request import duration
 
-FORETOLD_FROM = 3  # clips, after which the time that all take is said
-TELL_EVERY_S = 60.0
 DRAWING_CODE = ("diffusion", "model", "runtime.py", "sampling.py", "service.py")
 
 
@@ -82,7 +79,7 @@ class Drawer:
         missing = len({wish for wish in wishes if self._rows.facts(_key(wish)) is None})
         if missing < len(wishes):
             self._say(f"{count(len(wishes) - missing, 'clip')} of {len(wishes):,} were drawn before")
-        clock = _Clock(missing, self._say)
+        clock = Clock(missing, "to draw", self._say)
         for wish in wishes:
             is_new = self._rows.facts(_key(wish)) is None
             if is_new:
@@ -103,28 +100,6 @@ class Drawer:
                 yield None
             for clip in step.finished:
                 self._rows.add(_key(wish), clip.frames, {"seconds": round(clip.seconds, 4)})
-
-
-class _Clock:
-    """Says how long drawing takes: once it is known, and then now and again."""
-
-    def __init__(self, num_clips: int, say: Callable[[str], None]) -> None:
-        self._num_clips, self._say = num_clips, say
-        self._done = 0
-        self._began = self._said = time.monotonic()
-
-    def count(self) -> None:
-        """One clip more is done."""
-        self._done += 1
-        now = time.monotonic()
-        left = (now - self._began) / self._done * (self._num_clips - self._done)
-        if self._done == FORETOLD_FROM:
-            self._say(f"{count(self._num_clips, 'clip')} to draw: about {duration(left)}")
-        elif self._done > FORETOLD_FROM and now - self._said > TELL_EVERY_S:
-            self._say(f"{self._done:,} of {count(self._num_clips, 'clip')} drawn, about {duration(left)} left")
-        else:
-            return
-        self._said = now
 
 
 def _key(wish: Wish) -> str:

@@ -11,6 +11,9 @@ import t2v
 from t2v.config import GenerationSettings
 from t2v.data.worlds import prompts
 from t2v.evaluate.alignment import Alignment
+from t2v.evaluate.likelihood import Likelihood
+from t2v.evaluate.likeness import Likeness
+from t2v.evaluate.real import RealData
 from t2v.evaluate.request import EvaluationRequest
 from t2v.evaluation.judge import JUDGE_VERSION
 from t2v.service import GenerationService
@@ -21,7 +24,8 @@ class Report:
     """What is known of a checkpoint.
 
     about: what was measured and with what; seconds: that this took, without what was drawn before
-    is_partial: whether it was stopped; notes: sentences; the rest: a measure each, None where it was not taken
+    is_partial: whether it was stopped; notes: sentences; alignment, likelihood, likeness: None where not taken
+    real: the clips that likelihood and likeness looked at
     """
 
     about: dict[str, Any]
@@ -29,16 +33,20 @@ class Report:
     is_partial: bool
     notes: tuple[str, ...]
     alignment: Alignment | None
+    likelihood: Likelihood | None
+    likeness: Likeness | None
+    real: RealData | None
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the clips, as JSON can hold it."""
-        measures = {"alignment": self.alignment}
+        measures = {"alignment": self.alignment, "likelihood": self.likelihood, "likeness": self.likeness}
         taken = {name: measure.as_dict() for name, measure in measures.items() if measure is not None}
         return {
             **self.about,
             "partial": self.is_partial,
             "seconds": round(self.seconds, 1),
             "notes": list(self.notes),
+            "real_clips": None if self.real is None else self.real.about,
             **taken,
         }
 
@@ -65,6 +73,8 @@ def about(service: GenerationService, request: EvaluationRequest, used: Generati
         "splits": list(request.splits),
         "families": list(request.families),
         "num_prompts": request.num_prompts,
+        "clips": None if request.clips is None else str(request.clips),
+        "held_out": None if request.held_out is None else str(request.held_out),
         "device": service.device.type,
         "precision": service.precision.name,
         "torch": torch.__version__,

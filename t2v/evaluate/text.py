@@ -1,12 +1,16 @@
 """The report as plain lines."""
 
 from collections.abc import Iterator, Sequence
+from math import isnan
 
 from t2v.data.check.text import printable
 from t2v.data.folder import count
-from t2v.evaluate.alignment import Alignment, Score, scores
+from t2v.evaluate.alignment import Alignment, scores
+from t2v.evaluate.likelihood import Likelihood
+from t2v.evaluate.likeness import Beside, Likeness
 from t2v.evaluate.questions import AT_NIGHT, KINDS
 from t2v.evaluate.report import Report
+from t2v.evaluation.intervals import Interval
 from t2v.training.request import duration
 
 KIND_TITLES = {"one": "one subject", "two": "two subjects", AT_NIGHT: AT_NIGHT}
@@ -33,10 +37,9 @@ def headline(report: Report) -> str:
     )
 
 
-def shown(score: Score) -> str:
+def shown(share: float, interval: Interval) -> str:
     """A share with its interval, in percent."""
-    low, high = score.interval
-    return f"{100 * score.share:.1f}% ({100 * low:.0f}-{100 * high:.0f})"
+    return f"{100 * share:.1f}% ({100 * interval.low:.0f}-{100 * interval.high:.0f})"
 
 
 def split_title(split: str) -> str:
@@ -63,6 +66,48 @@ def alignment_rows(alignment: Alignment) -> Iterator[tuple[str, list[Row]]]:
         yield "one subject, all attributes at once, by family", [head, *rows]
 
 
+def likelihood_title(likelihood: Likelihood) -> str:
+    """The bits per dimension, and how sure they are."""
+    error = likelihood.standard_error
+    sure = "" if isnan(error) else f" (standard error {error:.2g})"
+    return f"likelihood: {likelihood.mean_bits:.4f} bits per dimension{sure}, of {count(likelihood.num_clips, 'clip')}"
+
+
+def level_rows(likelihood: Likelihood) -> list[Row]:
+    """Errors by the level of noise."""
+    head = ("timestep", "signal left", "loss", "error of the clean clip")
+    levels = ((f"{one.t}", f"{one.signal:.3f}", f"{one.loss:.4g}", f"{one.x0_error:.3g}") for one in likelihood.levels)
+    return [head, *levels]
+
+
+def likeness_title(likeness: Likeness) -> str:
+    """What was compared."""
+    return f"likeness: {count(likeness.num_clips, 'clip')} drawn, each for the caption of a real one"
+
+
+def likeness_rows(likeness: Likeness) -> list[Row]:
+    """Figures of drawn clips beside those of real ones."""
+    figures: dict[str, Beside | None] = {
+        "Fréchet distance": likeness.frechet,
+        "kernel distance": likeness.kernel,
+        "motion energy": likeness.motion,
+        "flicker": likeness.flicker,
+    }
+    rows = [("", "drawn", "real"), *(_beside(name, one) for name, one in figures.items() if one is not None)]
+    return [*rows, ("seconds a clip", f"{likeness.seconds:.2f}", "")]
+
+
+def copies_line(likeness: Likeness) -> str:
+    """Whether clips are copies of what was trained on."""
+    copies = likeness.copies
+    if copies is None:
+        return f"memorised: not known; {likeness.no_copies}"
+    return (
+        f"memorised: {shown(copies.share, copies.interval)} lie nearer to one of {likeness.num_known:,} clips of "
+        "training than 99% of the held-out clips do; 1% is the floor"
+    )
+
+
 def table(rows: Sequence[Row]) -> Iterator[str]:
     """The rows with their columns below each other, the first flush left and the others flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -75,6 +120,18 @@ def _lines(report: Report) -> Iterator[str]:
     yield headline(report)
     if report.alignment is not None:
         yield from _alignment(report.alignment, report.about["judge_version"])
+    if report.real is not None:
+        yield ""
+        yield f"real clips: {report.real.about}"
+    if report.likelihood is not None and report.likelihood.bits:
+        yield ""
+        yield likelihood_title(report.likelihood)
+        yield from table(level_rows(report.likelihood))
+    if report.likeness is not None:
+        yield ""
+        yield likeness_title(report.likeness)
+        yield from table(likeness_rows(report.likeness))
+        yield copies_line(report.likeness)
     for note in report.notes:
         yield f"note: {note}"
     yield ""
@@ -97,7 +154,11 @@ def _alignment(alignment: Alignment, judge_version: int) -> Iterator[str]:
 def _cells(alignment: Alignment, name: str, **which: str) -> Iterator[str]:
     for split in alignment.values("split"):
         score = scores(alignment.of(split, **which)).get(name)
-        yield shown(score) if score is not None and score.num_all else MISSING
+        yield shown(score.share, score.interval) if score is not None and score.num_all else MISSING
+
+
+def _beside(name: str, figure: Beside) -> Row:
+    return (name, f"{figure.drawn:.4g}", MISSING if figure.real is None else f"{figure.real:.4g}")
 
 
 def _verdict(report: Report) -> str:
