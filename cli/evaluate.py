@@ -69,6 +69,10 @@ def evaluate(
     as_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE.json", help="Write all figures and verdicts.")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write a page with judged clips, moving, and every failure."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The seeds of all clips follow from it.")] = 0,
     device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = "auto",
     precision: Annotated[PrecisionName, typer.Option(help="Arithmetic of the network; auto measures it.")] = "fp32",
@@ -77,11 +81,12 @@ def evaluate(
 
     Prompts are the 1,520 frozen ones of the worlds (t2v worlds), which a judge without a network reads back from the
     pixels. Drawn clips are kept in the cache: the same command goes on where it was stopped, and Ctrl-C reports what
-    is known by then, as partial. FILE.json is replaced.
+    is known by then, as partial. FILE.json and FILE.html are replaced.
 
     Exit status: 0 done; 130 stopped by Ctrl-C, with a partial report; 1 an error; 2 wrong usage.
     """
     from t2v.cache import cache_folder
+    from t2v.evaluate.html import page_of
     from t2v.evaluate.request import FAMILY_NAMES, MEASURES, PROMPT_SPLITS, EvaluationRequest, chosen
     from t2v.evaluate.run import Evaluation
     from t2v.evaluate.text import lines_of
@@ -107,10 +112,12 @@ def evaluate(
         num_known=num_known,
     )
     _check_place(as_json, ".json")
+    _check_place(html, ".html")
     service = GenerationService.load(checkpoint, guide=guide, device=device, precision=precision)
     with Evaluation(service, request, cache=cache_folder(), say=say) as evaluation:
         report = _take(evaluation)
         _write(as_json, lambda: json.dumps(report.as_dict(), indent=1, ensure_ascii=False))
+        _write(html, lambda: page_of(report, evaluation.frames_of))
     for line in lines_of(report):
         answer(line)
     if report.is_partial:

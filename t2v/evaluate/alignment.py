@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -105,6 +105,30 @@ class Alignment:
             },
             "judged": [one.as_dict() for one in self.judged],
         }
+
+
+class Mismatch(NamedTuple):
+    """An attribute that is not as asked, in words."""
+
+    attribute: str
+    asked: str
+    seen: str
+
+
+def mismatches(one: Judged) -> list[Mismatch]:
+    """What is wrong with a clip: of a clip of another family that alone, as all else follows from it."""
+    facts, reading = one.question.prompt.facts, one.reading
+    if "family" in one.wrong:
+        return [Mismatch("family", facts["family"], reading.family)]
+    found = []
+    for name in one.wrong:
+        if name in TRAITS:
+            asked = [str(subject[name]) for subject in facts["subjects"] if subject.get(name) is not None]
+            seen = [str(getattr(subject, name)) for subject in reading.subjects]
+        else:
+            asked, seen = [str(facts[name])], [str(getattr(reading, name, reading.others.get(name)))]
+        found.append(Mismatch(name, " and ".join(asked), " and ".join(seen) or "nothing"))
+    return found
 
 
 def judged(question: Question, frames: np.ndarray) -> Judged:

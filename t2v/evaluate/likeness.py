@@ -20,6 +20,7 @@ MIN_FOR_MOTION, MIN_FOR_FLICKER = 2, 3  # frames
 MIN_FOR_DISTANCES = 2  # clips
 MIN_FOR_COPIES = 20  # held-out clips: of fewer the first percentile says nothing
 PERCENTILE = 1.0
+NUM_PAIRS = 24
 
 
 class Beside(NamedTuple):
@@ -29,18 +30,27 @@ class Beside(NamedTuple):
     real: float | None
 
 
+class Pair(NamedTuple):
+    """A drawn clip and the clip of training that is nearest to it: uint8 f h w c, and their distance in levels."""
+
+    caption: str
+    distance: float
+    drawn: NDArray[np.uint8]
+    known: NDArray[np.uint8]
+
+
 class Copies(NamedTuple):
     """How near drawn clips are to clips of training, beside how near held-out clips are.
 
     num_near: drawn clips nearer than `threshold`, the 1st percentile of the held-out ones' distances
-    drawn, held_out: distances, one a clip; nearest: for each drawn clip its place among the clips of training
+    drawn, held_out: distances, one a clip; pairs: those of the drawn clips that are nearest, the nearest first
     """
 
     num_near: int
     threshold: float
     drawn: NDArray[np.float64]
     held_out: NDArray[np.float64]
-    nearest: NDArray[np.intp]
+    pairs: tuple[Pair, ...]
 
     @property
     def share(self) -> float:
@@ -154,7 +164,11 @@ def _copies(drawn: Sequence[NDArray[np.uint8]], real: RealData, *, mirrored: boo
     theirs = _nearest(np.stack(real.held_out.frames), known, mirrored=mirrored)
     threshold = memorised(ours.distance, theirs.distance, percentile=PERCENTILE).threshold
     num_near = int((ours.distance < threshold).sum())
-    return Copies(num_near, threshold, ours.distance, theirs.distance, ours.place)
+    pairs = tuple(
+        Pair(real.held_out.captions[at], float(ours.distance[at]), drawn[at], real.known.frames[ours.place[at]])
+        for at in np.argsort(ours.distance)[:NUM_PAIRS]
+    )
+    return Copies(num_near, threshold, ours.distance, theirs.distance, pairs)
 
 
 def _nearest(clips: NDArray[np.uint8], known: NDArray[np.uint8], *, mirrored: bool) -> Nearest:

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from t2v.evaluate.alignment import MIN_FRAMES, MIN_SIZE, Alignment, judged
+import numpy as np
+
+from t2v.evaluate.alignment import MIN_FRAMES, MIN_SIZE, Alignment, Judged, judged
 from t2v.evaluate.clock import Clock
 from t2v.evaluate.drawing import Drawer, DrawnClip, Wish
 from t2v.evaluate.likelihood import Likelihood, measure_likelihood, unmeasured
@@ -80,6 +82,10 @@ class Evaluation:
             likeness=self._likeness(),
             real=self._real,
         )
+
+    def frames_of(self, one: Judged) -> np.ndarray:
+        """A judged clip, uint8 f h w c."""
+        return self._drawer.kept(Wish(one.question.prompt.caption, one.question.seed)).frames
 
     def _align(self) -> Iterator[Progress]:
         if reason := self._cannot_be_judged():

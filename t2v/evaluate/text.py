@@ -135,7 +135,7 @@ def _lines(report: Report) -> Iterator[str]:
     for note in report.notes:
         yield f"note: {note}"
     yield ""
-    yield _verdict(report)
+    yield verdict(report)
 
 
 def _alignment(alignment: Alignment, judge_version: int) -> Iterator[str]:
@@ -161,7 +161,8 @@ def _beside(name: str, figure: Beside) -> Row:
     return (name, f"{figure.drawn:.4g}", MISSING if figure.real is None else f"{figure.real:.4g}")
 
 
-def _verdict(report: Report) -> str:
+def verdict(report: Report) -> str:
+    """Whether this is all, in a sentence."""
     if report.is_partial:
         return "PARTIAL: stopped before the end; the same command goes on where it was"
     return f"done in {duration(report.seconds)}"

@@ -78,6 +78,6 @@ def _weights() -> bytes:
 
 
 def _layer(inputs: int, outputs: int, *, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> list[Any]:
-    padding = tuple(side // 2 for side in kernel)
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     convolution = nn.Conv3d(inputs, outputs, kernel, stride=stride, padding=padding, bias=False)
     return [convolution, nn.BatchNorm3d(outputs), nn.SiLU()]
