@@ -217,10 +217,26 @@ class GenerationService:
         The seed used is in the finished clips. Raises GenerationError for what this model cannot do.
         """
         used = self.resolve(settings)
-        data = self.header.recipe.data
+        yield from self._draw([used] * used.num_clips)
+
+    def generate_each(self, asked: Sequence[GenerationSettings]) -> Generator[GenerationStep, None, None]:
+        """Make the first clip of each of these, as many at once as suit the device; all else is as in `generate`.
+
+        asked: they differ in prompt and seed alone
+        """
+        used = [self.resolve(one) for one in asked]
+        alike = {one.model_copy(update={"prompt": "", "seed": 0}).model_dump_json() for one in used}
+        assert len(alike) == 1, "clips are drawn together only with equal settings"
+        yield from self._draw(used, seeds=[one.seed for one in used if one.seed is not None])
+
+    def _draw(
+        self, asked: Sequence[GenerationSettings], *, seeds: Sequence[int] | None = None
+    ) -> Generator[GenerationStep, None, None]:
+        """Make clips of resolved settings that differ in prompt and seed alone; without seeds, those of one request."""
+        used, data = asked[0], self.header.recipe.data
         assert used.num_frames is not None and used.size is not None and used.seed is not None and used.fps is not None
         conditional = self.header.cond_dim is not None
-        pooled = self._encode(used.prompt).expand(used.num_clips, -1) if conditional else None
+        pooled = torch.cat([self._encode(one.prompt) for one in asked]) if conditional else None
         negative = self._encode(used.negative)[0] if conditional and used.negative.strip() else None
         steps = sample_clips(
             self.network,
@@ -228,9 +244,10 @@ class GenerationService:
             pooled=pooled,
             negative=negative,
             guide=self.guide_network,
-            num_clips=used.num_clips,
+            num_clips=len(asked),
             shape=(data.channels, used.num_frames, used.size, used.size),
             seed=used.seed,
+            seeds=seeds,
             settings=used,
             precision=self.precision.name,
         )
@@ -244,8 +261,8 @@ class GenerationService:
                     GeneratedClip(
                         frames=frames[place],
                         frame_ms=1000 / used.fps,
-                        settings=used,
-                        index=clip,
+                        settings=asked[clip],
+                        index=clip if seeds is None else 0,
                         seconds=seconds,
                         checkpoint=self.checkpoint.name,
                         checkpoint_sha256=self.checkpoint.sha256,

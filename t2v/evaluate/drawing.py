@@ -20,6 +20,7 @@ from t2v.cache import RowCache
 from t2v.config import GenerationSettings
 from t2v.data.folder import count
 from t2v.evaluate.clock import Clock
+from t2v.sampling import GROUPS
 from t2v.service import GenerationService
 
 DRAWING_CODE = ("diffusion", "model", "runtime.py", "sampling.py", "service.py")
@@ -34,11 +35,10 @@ class Wish(NamedTuple):
 
 @dataclass(frozen=True)
 class DrawnClip:
-    """A clip that was drawn. frames: uint8 f h w c; seconds: it took, then; is_new: whether it was drawn just now."""
+    """A clip that was drawn. frames: uint8 f h w c; seconds: it took, then"""
 
     frames: np.ndarray
     seconds: float
-    is_new: bool
 
 
 class Drawer:
@@ -80,26 +80,31 @@ class Drawer:
         if missing < len(wishes):
             self._say(f"{count(len(wishes) - missing, 'clip')} of {len(wishes):,} were drawn before")
         clock = Clock(missing, "to draw", self._say)
-        for wish in wishes:
-            is_new = self._rows.facts(_key(wish)) is None
-            if is_new:
-                yield from self._draw_one(wish)
-                clock.count()
-            yield self.kept(wish, is_new=is_new)
+        at_once = GROUPS[self._service.device.type]
+        for start in range(0, len(wishes), at_once):
+            few = wishes[start : start + at_once]
+            missing = [wish for wish in dict.fromkeys(few) if self._rows.facts(_key(wish)) is None]
+            if missing:
+                yield from self._draw(missing)
+                clock.count(len(missing))
+            yield from map(self.kept, few)
 
-    def kept(self, wish: Wish, *, is_new: bool = False) -> DrawnClip:
+    def kept(self, wish: Wish) -> DrawnClip:
         """A clip that was drawn."""
         facts = self._rows.facts(_key(wish))
         assert facts is not None, f"{wish} is not drawn yet"
-        return DrawnClip(self._rows.array(_key(wish)), facts["seconds"], is_new)
+        return DrawnClip(self._rows.array(_key(wish)), facts["seconds"])
 
-    def _draw_one(self, wish: Wish) -> Iterator[None]:
-        asked = self.used.model_copy(update={"prompt": wish.prompt, "seed": wish.seed, "num_clips": 1})
-        for step in self._service.generate(asked):
+    def _draw(self, wishes: Sequence[Wish]) -> Iterator[None]:
+        alike = self.used.model_copy(update={"num_clips": 1})
+        asked = [alike.model_copy(update=wish._asdict()) for wish in wishes]
+        for step in self._service.generate_each(asked):
             if not step.finished:
                 yield None
             for clip in step.finished:
-                self._rows.add(_key(wish), clip.frames, {"seconds": round(clip.seconds, 4)})
+                self._rows.add(
+                    _key(Wish(clip.settings.prompt, clip.seed)), clip.frames, {"seconds": round(clip.seconds, 4)}
+                )
 
 
 def _key(wish: Wish) -> str:
