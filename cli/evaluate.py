@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -136,9 +137,9 @@ def _take(evaluation: "Evaluation") -> "Report":
 
     before = signal.signal(signal.SIGINT, on_signal)
     try:
-        with progress_bar(unit="clips") as bar:
+        with progress_bar(unit="clips") as bar, closing(evaluation.steps()) as steps:
             tasks: dict[str, Any] = {}
-            for progress in evaluation.steps():
+            for progress in steps:
                 if progress.part not in tasks:
                     tasks[progress.part] = bar.add_task(progress.part, total=progress.total or None, note="")
                 bar.update(tasks[progress.part], completed=progress.done, note=progress.note)

@@ -132,7 +132,8 @@ def _tiles(report: Report) -> Iterator[tuple[str, str]]:
         yield "Fréchet distance", f"{report.likeness.frechet.drawn:.3g}"
         if report.likeness.copies is not None:
             yield "memorised", f"{report.likeness.copies.share:.1%}"
-        yield "seconds a clip", f"{report.likeness.seconds:.2f}"
+    if report.seconds_per_clip is not None:
+        yield "seconds a clip", f"{report.seconds_per_clip:.3g}"
 
 
 def _alignment(alignment: Alignment | None) -> Iterator[str]:

@@ -79,7 +79,6 @@ class Likeness:
     flicker: Beside | None
     copies: Copies | None
     no_copies: str
-    seconds: float
 
     def as_dict(self) -> dict[str, Any]:
         """All figures, as JSON can hold them."""
@@ -91,7 +90,6 @@ class Likeness:
             "motion_energy": None if self.motion is None else self.motion._asdict(),
             "flicker": None if self.flicker is None else self.flicker._asdict(),
             "memorised": self._copies_as_dict(),
-            "seconds_per_clip": self.seconds,
         }
 
     def _copies_as_dict(self) -> dict[str, Any]:
@@ -111,12 +109,10 @@ class Likeness:
         }
 
 
-def likeness(
-    drawn: Sequence[NDArray[np.uint8]], seconds: Sequence[float], real: RealData, *, mirrored: bool
-) -> Likeness:
+def likeness(drawn: Sequence[NDArray[np.uint8]], real: RealData, *, mirrored: bool) -> Likeness:
     """Hold drawn clips against real ones; at least two of each.
 
-    drawn: each uint8 f h w c, for the captions of the first held-out clips; seconds: that each took
+    drawn: each uint8 f h w c, for the captions of the first held-out clips
     mirrored: whether training mirrors clips, so that the mirror image of one is a copy too
     """
     held_out, known = real.held_out.first(len(drawn)), real.known.first(len(drawn))
@@ -135,7 +131,6 @@ def likeness(
         flicker=_means(flicker, drawn, held_out) if num_frames >= MIN_FOR_FLICKER else None,
         copies=None if reason else _copies(drawn, real, mirrored=mirrored),
         no_copies=reason,
-        seconds=median(seconds),
     )
 
 
@@ -153,6 +148,8 @@ def _no_copies(real: RealData) -> str:
     """Why it cannot be told whether drawn clips are copies; empty where it can."""
     if real.is_trained_on:
         return "no clip was held out from training to compare with; --held-out names a folder of such clips"
+    if not len(real.known):
+        return "no clip of training is known"
     if len(real.held_out) < MIN_FOR_COPIES:
         return f"{len(real.held_out)} clips were held out, and at least {MIN_FOR_COPIES} are needed"
     return ""

@@ -16,7 +16,7 @@ from t2v.data.worlds import MIN_FRAMES, draw_world
 from t2v.errors import DatasetError, SettingsError
 from t2v.evaluate.questions import spread_order
 from t2v.evaluate.request import FAMILY_NAMES, EvaluationRequest
-from t2v.service import GenerationService
+from t2v.service import MAX_FPS, GenerationService
 
 TRAINED_SEED = 0  # the seed that `t2v worlds` takes by itself
 HELD_OUT_SEED = 1_000_003  # of worlds that nobody trains on
@@ -116,18 +116,19 @@ def _world(
 ) -> tuple[np.ndarray, str]:
     """A clip of the worlds as training sees it, and its first caption."""
     assert used.fps is not None
+    fps = min(used.fps, MAX_FPS)
     drawn = draw_world(
         seed,
         index,
         size=pixels.size,
         num_frames=pixels.num_frames,
-        fps=used.fps,
+        fps=fps,
         families=families,
         split="seen",
     )
     # Training met it as a GIF of 256 colours a frame, which costs a likelihood more than any difference of models.
     whole = replace(pixels, fps=None)
-    _, frames = whole.decode([encode_clip(drawn.frames, ".gif", frame_ms=1000 / used.fps)])
+    _, frames = whole.decode([encode_clip(drawn.frames, ".gif", frame_ms=1000 / fps)])
     assert frames is not None
     return frames, drawn.captions[0]
 

@@ -24,12 +24,14 @@ class Report:
     """What is known of a checkpoint.
 
     about: what was measured and with what; seconds: that this took, without what was drawn before
+    seconds_per_clip: the median of drawing one, whenever it was drawn; None where none was
     is_partial: whether it was stopped; notes: sentences; alignment, likelihood, likeness: None where not taken
     real: the clips that likelihood and likeness looked at
     """
 
     about: dict[str, Any]
     seconds: float
+    seconds_per_clip: float | None
     is_partial: bool
     notes: tuple[str, ...]
     alignment: Alignment | None
@@ -45,6 +47,7 @@ class Report:
             **self.about,
             "partial": self.is_partial,
             "seconds": round(self.seconds, 1),
+            "seconds_per_clip": self.seconds_per_clip,
             "notes": list(self.notes),
             "real_clips": None if self.real is None else self.real.about,
             **taken,

@@ -1,10 +1,11 @@
 """An evaluation from its request to its report, one measure after the other."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +59,7 @@ class Evaluation:
     def __exit__(self, *details: object) -> None:
         self._stack.close()
 
-    def steps(self) -> Iterator[Progress]:
+    def steps(self) -> Generator[Progress, None, None]:
         """Take the measures, yielding often; whatever moment the caller stops at, `report` has what was done."""
         for hint in self.service.hints(self._drawer.used.model_copy(update={"prompt": ""})):
             self._note(hint)
@@ -75,6 +76,7 @@ class Evaluation:
         return Report(
             about=about(self.service, self.request, self._drawer.used),
             seconds=time.monotonic() - self._began,
+            seconds_per_clip=median(self._drawer.seconds) if self._drawer.seconds else None,
             is_partial=not self._finished,
             notes=tuple(self._notes),
             alignment=self._alignment,
@@ -135,7 +137,6 @@ class Evaluation:
             return None
         return likeness(
             [clip.frames for clip in self._drawn],
-            [clip.seconds for clip in self._drawn],
             self._captioned(self._real),
             mirrored=self.service.header.recipe.data.flip_prob > 0,
         )

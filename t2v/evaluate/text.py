@@ -42,6 +42,11 @@ def shown(share: float, interval: Interval) -> str:
     return f"{100 * share:.1f}% ({100 * interval.low:.0f}-{100 * interval.high:.0f})"
 
 
+def speed(report: Report) -> str:
+    """How long a clip takes, and on what."""
+    return f"{report.seconds_per_clip:.3g} s a clip, on {report.about['device']} in {report.about['precision']}"
+
+
 def split_title(split: str) -> str:
     """A split's name as people write it."""
     return split.replace("-", " ")
@@ -94,7 +99,7 @@ def likeness_rows(likeness: Likeness) -> list[Row]:
         "flicker": likeness.flicker,
     }
     rows = [("", "drawn", "real"), *(_beside(name, one) for name, one in figures.items() if one is not None)]
-    return [*rows, ("seconds a clip", f"{likeness.seconds:.2f}", "")]
+    return rows
 
 
 def copies_line(likeness: Likeness) -> str:
@@ -132,6 +137,9 @@ def _lines(report: Report) -> Iterator[str]:
         yield likeness_title(report.likeness)
         yield from table(likeness_rows(report.likeness))
         yield copies_line(report.likeness)
+    if report.seconds_per_clip is not None:
+        yield ""
+        yield speed(report)
     for note in report.notes:
         yield f"note: {note}"
     yield ""
