@@ -93,7 +93,9 @@ class Evaluation:
         if reason := self._cannot_be_judged():
             self._note(f"alignment is not measured: {reason}")
             return
-        request = self.request
+        request, template = self.request, self.service.header.recipe.text.template
+        if template:
+            self._note(f"the captions of training read {template!r}, and prompts are asked without it")
         asked = questions(request.seed, request.splits, request.families, request.num_prompts)
         self._alignment = Alignment(len(asked))
         num_right = 0

@@ -1,12 +1,14 @@
 """Alignment: what is right scores as right, what is wrong does not, and nothing that was drawn is ever lost."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from t2v.config import GenerationSettings
 from t2v.evaluate.alignment import mismatches
+from t2v.evaluate.drawing import Drawer, Wish
 from t2v.evaluate.html import page_of
 from t2v.evaluate.request import EvaluationRequest
 from t2v.evaluate.run import Evaluation
@@ -100,6 +102,15 @@ def test_the_same_again_draws_only_what_is_missing_and_ends_as_if_never_stopped(
     assert resumed.as_dict()["alignment"] == unbroken.as_dict()["alignment"]
 
 
+def test_clips_of_one_prompt_are_told_apart_by_their_seeds(service, cache, draw_instead):
+    requests = draw_instead(lambda prompt, seed: np.full_like(BLACK, seed))
+    wishes = [Wish("a", 1), Wish("a", 2), Wish("b", 1), Wish("a", 1)]
+    with Drawer(service, GenerationSettings(), cache=cache, say=lambda line: None) as drawer:
+        drawn = [clip.frames.max() for clip in drawer.draw(wishes) if clip is not None]
+    assert drawn == [1, 2, 1, 1]
+    assert [(asked.prompt, asked.seed) for asked in requests] == [("a", 1), ("a", 2), ("b", 1)]
+
+
 def test_another_judge_judges_what_was_drawn(service, cache, true_clips, draw_instead, monkeypatch):
     requests = draw_instead(lambda prompt, seed: true_clips[prompt].frames)
     report_of(service, cache)
@@ -149,6 +160,17 @@ def test_what_cannot_be_judged_is_said(make_checkpoint, fake_encoder, cache, rec
     assert any("alignment is not measured" in note and reason in note for note in report.notes)
 
 
+def test_a_template_of_training_is_not_put_around_prompts_and_that_is_said(
+    make_checkpoint, fake_encoder, cache, true_clips, draw_instead
+):
+    requests = draw_instead(lambda prompt, seed: BLACK)
+    recipe = {"data": {"size": 64, "num_frames": 10}, "text": {"template": "a sprite of {caption}"}}
+    path = make_checkpoint("sprites.safetensors", cond_dim=fake_encoder.dim, recipe=recipe)
+    report = report_of(GenerationService.load(path, device="cpu"), cache, num_prompts=1)
+    assert {asked.prompt for asked in requests} <= set(true_clips)
+    assert any("'a sprite of {caption}', and prompts are asked without it" in note for note in report.notes)
+
+
 def test_the_report_is_json_and_says_how_to_take_it_again(service, cache, true_clips, draw_instead):
     draw_instead(lambda prompt, seed: true_clips[prompt].frames)
     told = json.loads(json.dumps(report_of(service, cache).as_dict()))
@@ -189,3 +211,5 @@ def test_of_many_clips_the_page_shows_some_but_every_failure(service, cache, tru
     shown, failures = text.split("<h2>Judged clips")[1].split("<h2>All failures")
     assert shown.count("<figure") == 3 and failures.count("<figure") == 2
     assert 2 * 3 <= text.count("data:image/webp;base64,") <= 2 * 5
+    for name in re.findall(r'class="picture (\w+)"', text):
+        assert f".{name}{{background-image:url(data:image/webp;base64," in text
