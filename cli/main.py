@@ -11,6 +11,7 @@ import typer
 import t2v
 from t2v.cli.check import check
 from t2v.cli.convert import import_model
+from t2v.cli.evaluate import evaluate
 from t2v.cli.export import export
 from t2v.cli.generate import generate
 from t2v.cli.info import info
@@ -34,6 +35,7 @@ app.command("app")(page)
 app.command()(check)
 app.command()(pack)
 app.command()(worlds)
+app.command()(evaluate)
 app.command()(export)
 app.command("import")(import_model)
 app.command()(info)

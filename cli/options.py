@@ -24,7 +24,7 @@ def settings_options(
     A value out of range is wrong usage: exit status 2.
 
     names: option names that differ from the field's own, such as {"num_frames": ("--frames", "--num-frames")}.
-    leave_out: fields that the command takes otherwise; it finds them among its own arguments of the same name.
+    leave_out: fields without an option. Where the command has an argument of the same name, that is the value.
     """
     fields = {name: field for name, field in kind.model_fields.items() if name not in leave_out}
 
@@ -32,7 +32,7 @@ def settings_options(
         @wraps(command)
         def wrapped(**values: Any) -> Any:
             chosen = {name: values.pop(name) for name in fields}
-            chosen |= {name: values[name] for name in leave_out}
+            chosen |= {name: values[name] for name in leave_out if name in values}
             try:
                 settings = validate(kind, chosen, source="options")
             except SettingsError as error:

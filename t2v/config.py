@@ -46,6 +46,7 @@ EncoderPrecisionName = Literal["fp32", "int8", "nf4"]
 RecipeName = Literal["tiny", "small", "base", "seed"]
 FamilyName = Literal["shapes", "fireworks", "weather", "suns", "waves", "candles", "rockets", "pendulums"]
 SplitName = Literal["seen", "unseen-combinations", "unseen-wordings", "all"]
+MeasureName = Literal["alignment", "likelihood", "likeness"]
 
 
 class Settings(BaseModel):

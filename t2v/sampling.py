@@ -1,6 +1,6 @@
 """The only generation loop there is: network, text and diffusion make clips, step by step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -73,6 +73,7 @@ def sample_clips(
     num_clips: int,
     shape: tuple[int, int, int, int],
     seed: int,
+    seeds: Sequence[int] | None = None,
     settings: GenerationSettings,
     precision: str = "fp32",
 ) -> Iterator[SamplingStep]:
@@ -84,7 +85,8 @@ def sample_clips(
     shape: c f h w of one clip
     precision: arithmetic of the networks, a name of config.PrecisionName but auto
 
-    The noise of clip k is a function of (seed, k), drawn on the CPU whatever the device.
+    The noise of clip k is a function of (seed, k), drawn on the CPU whatever the device. With `seeds`, one a clip, each
+    has the noise of the first clip of its own seed.
     """
     device = next(network.parameters()).device
     walk = diffusion.visiting(space(diffusion.schedule, settings.spacing, settings.num_steps))
@@ -101,7 +103,8 @@ def sample_clips(
         text, negative = text.padded(longest), negative.padded(longest)
     keep_in_range = partial(choose(THRESHOLDS, settings.threshold, "threshold"), percentile=settings.percentile)
     for clips in _groups(num_clips, GROUPS[device.type]):
-        draw = _Draws(shape, seed, clips, device)
+        keys = [(seed, clip) if seeds is None else (seeds[clip], 0) for clip in clips]
+        draw = _Draws(shape, keys, device)
         steps = walk.sample(
             network,
             draw.noise(-1),
@@ -120,21 +123,20 @@ def sample_clips(
 
 @dataclass(frozen=True)
 class _Draws:
-    """The random numbers of a group of clips, each clip's a function of (seed, clip, step)."""
+    """The random numbers of a group of clips, each clip's a function of its seed, its number there and the step."""
 
     shape: tuple[int, int, int, int]
-    seed: int
-    clips: range
+    keys: Sequence[tuple[int, int]]
     device: torch.device
 
     def noise(self, step: int) -> Tensor:
         """Standard normal, b c f h w; step -1 is what the walk starts from."""
-        drawn = [torch.randn(self.shape, generator=generator("sample", self.seed, clip, step)) for clip in self.clips]
+        drawn = [torch.randn(self.shape, generator=generator("sample", *key, step)) for key in self.keys]
         return torch.stack(drawn).to(self.device)
 
     def coins(self, step: int) -> Tensor:
         """Uniform in [0, 1), b c f h w."""
-        drawn = [torch.rand(self.shape, generator=generator("coins", self.seed, clip, step)) for clip in self.clips]
+        drawn = [torch.rand(self.shape, generator=generator("coins", *key, step)) for key in self.keys]
         return torch.stack(drawn).to(self.device)
 
 

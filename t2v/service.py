@@ -4,7 +4,7 @@ import json
 import secrets
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from t2v.data.words import is_filled, unseen_sentence, words_of
 from t2v.diffusion.samplers import HEAR_ETA, HEAR_OWN_NOISE
 from t2v.diffusion.spacing import says_its_steps, space
 from t2v.errors import ClipError, GenerationError, TextEncoderError
-from t2v.model.text import TextEncoder, TextFeatures
+from t2v.model.text import TextEncoder, TextFeatures, joined
 from t2v.runtime import Precision, choose_precision, pick_device
 from t2v.sampling import SamplingStep, build_diffusion, sample_clips, to_uint8
 
@@ -217,10 +217,26 @@ class GenerationService:
         The seed used is in the finished clips. Raises GenerationError for what this model cannot do.
         """
         used = self.resolve(settings)
-        data = self.header.recipe.data
+        yield from self._draw([used] * used.num_clips)
+
+    def generate_each(self, asked: Sequence[GenerationSettings]) -> Generator[GenerationStep, None, None]:
+        """Make the first clip of each of these, as many at once as suit the device; all else is as in `generate`.
+
+        asked: they differ in prompt and seed alone
+        """
+        used = [self.resolve(one) for one in asked]
+        alike = {one.model_copy(update={"prompt": "", "seed": 0}).model_dump_json() for one in used}
+        assert len(alike) == 1, "clips are drawn together only with equal settings"
+        yield from self._draw(used, seeds=[one.seed for one in used if one.seed is not None])
+
+    def _draw(
+        self, asked: Sequence[GenerationSettings], *, seeds: Sequence[int] | None = None
+    ) -> Generator[GenerationStep, None, None]:
+        """Make clips of resolved settings that differ in prompt and seed alone; without seeds, those of one request."""
+        used, data = asked[0], self.header.recipe.data
         assert used.num_frames is not None and used.size is not None and used.seed is not None and used.fps is not None
         conditional = self.header.cond_dim is not None
-        text = self._encode(used.prompt).repeated(used.num_clips) if conditional else None
+        text = joined([self._encode(one.prompt) for one in asked]) if conditional else None
         negative = self._encode(used.negative) if conditional and used.negative.strip() else None
         steps = sample_clips(
             self.network,
@@ -228,9 +244,10 @@ class GenerationService:
             text=text,
             negative=negative,
             guide=self.guide_network,
-            num_clips=used.num_clips,
+            num_clips=len(asked),
             shape=(data.channels, used.num_frames, used.size, used.size),
             seed=used.seed,
+            seeds=seeds,
             settings=used,
             precision=self.precision.name,
         )
@@ -244,8 +261,8 @@ class GenerationService:
                     GeneratedClip(
                         frames=frames[place],
                         frame_ms=1000 / used.fps,
-                        settings=used,
-                        index=clip,
+                        settings=asked[clip],
+                        index=clip if seeds is None else 0,
                         seconds=seconds,
                         checkpoint=self.checkpoint.name,
                         checkpoint_sha256=self.checkpoint.sha256,
@@ -258,6 +275,14 @@ class GenerationService:
                 )
                 started = time.perf_counter()
             yield GenerationStep(step.clips, step.index, step.num_steps, step.x0, finished)
+
+    def text(self, captions: Sequence[str]) -> dict[str, Tensor] | None:
+        """What the network is told of clips with these captions, an empty one as no text; None for a model without."""
+        if self.header.cond_dim is None:
+            return None
+        told = joined([self._encode(caption) for caption in captions]).as_input(self.device)
+        is_null = torch.tensor([not caption for caption in captions])
+        return told | {"is_null": is_null.to(self.device)}
 
     def _encode(self, text: str) -> TextFeatures:
         """Those of one text, computed once; the oldest of MAX_KEPT_TEXTS makes room for a new one."""

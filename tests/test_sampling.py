@@ -185,7 +185,9 @@ def test_the_classic_loop_with_the_classic_network_is_met(golden_case, golden_fo
     settings, weights = unet_weights(load_file(golden_folder / "lucidrains_unet_nocond.safetensors"))
     network = Unet3D(**settings)
     network.load_state_dict(weights)
-    monkeypatch.setattr(t2v.sampling._Draws, "noise", lambda draws, step: noise[step + 1, list(draws.clips)])
+    monkeypatch.setattr(
+        t2v.sampling._Draws, "noise", lambda draws, step: noise[step + 1, [clip for _, clip in draws.keys]]
+    )
     steps = sample_clips(
         network.to(dtype),
         GaussianDiffusion(schedule=make_schedule("cosine", 20)),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import t2v.sampling
 import t2v.service
 from t2v.checkpoint import load_checkpoint, save_checkpoint
 from t2v.config import GenerationSettings
@@ -449,3 +450,40 @@ def test_checking_a_place_makes_nothing(tmp_path):
 def test_the_model_in_the_box_is_taken_where_none_is_named(make_checkpoint, monkeypatch):
     monkeypatch.setattr(t2v.service, "box_path", lambda: make_checkpoint("box.safetensors"))
     assert GenerationService.load(device="cpu").checkpoint.name == "box.safetensors"
+
+
+# Several prompts at once, as evaluation asks for them.
+
+
+def test_clips_of_several_prompts_are_those_of_each_alone(service):
+    settings = [asked(prompt, seed=seed) for prompt, seed in [("a red circle", 5), ("fireworks", 5), ("fireworks", 6)]]
+    together = [clip for step in service.generate_each(settings) for clip in step.finished]
+    assert [(clip.settings.prompt, clip.seed, clip.index) for clip in together] == [
+        ("a red circle", 5, 0),
+        ("fireworks", 5, 0),
+        ("fireworks", 6, 0),
+    ]
+    for clip, one in zip(together, settings, strict=True):
+        assert np.array_equal(clip.frames, frames(service, one))
+    assert len({clip.frames.tobytes() for clip in together}) == 3
+
+
+def test_a_group_shares_its_passes_and_keeps_each_clip_its_own(service, calls, monkeypatch):
+    monkeypatch.setitem(t2v.sampling.GROUPS, "cpu", 8)
+    settings = [asked(seed=seed, guidance_scale=1.0) for seed in range(3)]
+    together = [clip for step in service.generate_each(settings) for clip in step.finished]
+    assert calls == [3, 3, 3]
+    for clip, one in zip(together, settings, strict=True):
+        assert np.array_equal(clip.frames, frames(service, one))
+
+
+def test_settings_that_differ_in_more_cannot_be_drawn_together(service):
+    with pytest.raises(AssertionError, match="only with equal settings"):
+        next(service.generate_each([asked(), asked(num_steps=4)]))
+
+
+def test_the_network_is_told_no_text_of_a_clip_without_caption(service, plain):
+    told = service.text(["a red circle", ""])
+    assert told["pooled"].shape == (2, 6) and told["is_null"].tolist() == [False, True]
+    assert told["mask"].sum(dim=1).tolist() == [4, 1] and told["tokens"].shape == (2, 4, 6)
+    assert plain.text(["a red circle"]) is None

@@ -73,6 +73,12 @@ class TextFeatures(NamedTuple):
         return {name: tensor.to(device) for name, tensor in given.items()}
 
 
+def joined(features: Sequence[TextFeatures]) -> TextFeatures:
+    """The features of some texts, at least one, as those of all of them."""
+    longest = max(each.mask.shape[1] for each in features)
+    return TextFeatures(*map(torch.cat, zip(*(each.padded(longest) for each in features), strict=True)))
+
+
 class TextEncoder:
     """A BERT-family encoder with its tokenizer: frozen, in evaluation mode, the same features for the same text.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from t2v.data.near import near_groups, signature
 from t2v.data.pixels import Pixels
 from t2v.data.split import split_clips
 from t2v.errors import DatasetError
+
+Item = TypeVar("Item")
 
 SIDES = ("training", "held out", "set aside")
 
@@ -170,11 +172,11 @@ def is_match(key: str, pattern: str) -> bool:
     return pattern.lower() in key.lower() or fnmatchcase(key.lower(), pattern.lower())
 
 
-def spread_over(rows: Sequence[Row], most: int) -> list[Row]:
+def spread_over(items: Sequence[Item], most: int) -> list[Item]:
     """At most so many of them, evenly spread."""
-    if len(rows) <= most:
-        return list(rows)
-    return [rows[index] for index in np.linspace(0, len(rows) - 1, most).round().astype(int)]
+    if len(items) <= most:
+        return list(items)
+    return [items[index] for index in np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 
 def _findings(scan: Scan, seen: Examined) -> tuple[Finding, ...]:
