@@ -117,10 +117,10 @@ def evaluate(
     service = GenerationService.load(checkpoint, guide=guide, device=device, precision=precision)
     with Evaluation(service, request, cache=cache_folder(), say=say) as evaluation:
         report = _take(evaluation)
+        for line in lines_of(report):
+            answer(line)
         _write(as_json, lambda: json.dumps(report.as_dict(), indent=1, ensure_ascii=False))
         _write(html, lambda: page_of(report, evaluation.frames_of))
-    for line in lines_of(report):
-        answer(line)
     if report.is_partial:
         raise typer.Exit(INTERRUPTED)
 
