@@ -129,9 +129,9 @@ def test_losses_are_one_mean_per_clip():
 @pytest.mark.parametrize("gamma", [None, 2.0])
 def test_a_weighting_weighs_the_distance_of_each_clip(weighting, loss, gamma):
     t = torch.tensor([2, 90])
-    diffusion = GaussianDiffusion(schedule=COSINE, prediction="v", loss=loss, weighting=weighting, gamma=gamma)
+    diffusion = GaussianDiffusion(schedule=COSINE, prediction="x0", loss=loss, weighting=weighting, gamma=gamma)
     losses = diffusion.losses(silent, normal(), t, normal(1))
-    weight = loss_weight(weighting, "v", COSINE.snr(t), gamma)
+    weight = loss_weight(weighting, "x0", COSINE.snr(t), gamma)
     torch.testing.assert_close(losses.total, losses.distance * (1 if weight is None else weight))
     assert weighting == "none" or not losses.total.allclose(losses.distance)
 
