@@ -1,10 +1,10 @@
 """Teaches the network whose features `t2v evaluate` measures distances in, and says how well it names what it sees.
 
-    python benchmarks/features.py --num-clips 8000 --epochs 4
+    python benchmarks/features.py --num-clips 10000 --epochs 8
 
 Draws worlds of every split and several sizes, lengths and rates, teaches the network to say which facts hold of a clip
 (several of each kind may), and writes t2v/evaluation/features.safetensors: half precision, without the layer of names.
-Takes some 6 minutes of one CPU core. A new file makes distances incomparable with those of the old one; reports hold
+Takes some 11 minutes of one CPU core. A new file makes distances incomparable with those of the old one; reports hold
 its hash.
 """
 
@@ -33,9 +33,9 @@ MOST_NOISE = 0.06  # of levels in [-1, 1]: what models draw is never quite clean
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-clips", type=int, default=8000)
+    parser.add_argument("--num-clips", type=int, default=10_000)
     parser.add_argument("--num-tried", type=int, default=1000, help="clips that it is tried on")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path(features.__file__).with_name(features.FILE))
     asked = parser.parse_args()
     torch.manual_seed(SEED)
