@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
@@ -35,6 +35,7 @@ PATIENCE = 5.0  # times max_seconds, on the clock: a decoder may wait for its tu
 START_SECONDS = 60.0
 LAST_SECONDS = 2.0
 AHEAD = 4  # results a thread may be ahead of who takes them
+HEAR_S = 0.5  # the longest that a Ctrl-C goes unheard
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -283,7 +284,12 @@ def in_order(
 
 
 def _result(item: "_Out | Future[_Out]") -> _Out:
-    return item.result() if isinstance(item, Future) else item
+    if not isinstance(item, Future):
+        return item
+    # Not in one go: a Ctrl-C in the very moment in which a wait begins is heard when that wait is over.
+    while not item.done():
+        wait([item], timeout=HEAR_S)
+    return item.result()
 
 
 def usable_cores() -> int:
