@@ -1,20 +1,17 @@
-"""A frozen BERT that turns captions into features, and the table that keeps them."""
+"""A frozen BERT that turns captions into features."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from logging import ERROR, getLogger
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from t2v.cache import RowCache
 from t2v.config import EncoderPrecisionName, PoolingName
 from t2v.errors import TextEncoderError
 from t2v.model.bert import Bert, load_bert
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel
 
-TOKEN_DTYPE = np.float16  # of tokens that are kept: features of about 1, of which there are many
 # Encoders that read a text between two marks, with the places that each takes off its position table.
 FAMILY = {
     "albert": 0,
@@ -148,7 +144,7 @@ class TextEncoder:
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Features of n texts, each of them independent of the others to the last bit; an empty text is a text too."""
         # One by one: in a batch, even of equal lengths, the last bits of a text depend on its company.
-        encodings = [self._tokenizer.encode(_writable(text)) for text in texts]
+        encodings = [self._tokenizer.encode(writable(text)) for text in texts]
         with _one_thread():
             outputs = [self._forward(encoding.ids) for encoding in encodings]
         longest = max(map(len, outputs), default=0)
@@ -169,74 +165,6 @@ class TextEncoder:
         device = next(self._model.parameters()).device
         last: Tensor = self._model(torch.tensor([ids], device=device))[0].cpu()
         return last
-
-
-@dataclass(frozen=True)
-class KeptFeatures:
-    """Features by one encoder that are on the user's disk.
-
-    pooled: rows of one vector, d float32; tokens: rows of a caption's tokens, d TOKEN_DTYPE; None where none are read
-    """
-
-    pooled: RowCache
-    tokens: RowCache | None = None
-
-
-@dataclass(frozen=True)
-class CaptionTable:
-    """The features of a data set's captions, computed once; equal captions give equal tables, in any order."""
-
-    pooled: Tensor
-    """n d float32, one row for each different caption"""
-    truncated: tuple[str, ...]
-    """captions that were cut at the encoder's max_tokens"""
-    rows: dict[str, int]
-    tokens: Sequence[np.ndarray] | None = None
-    """n of l d TOKEN_DTYPE, the tokens of each, read from where they lie; None where no network reads them"""
-
-    @classmethod
-    def build(
-        cls,
-        encoder: TextEncoder,
-        captions: Iterable[str],
-        *,
-        with_tokens: bool = False,
-        kept: KeptFeatures | None = None,
-    ) -> Self:
-        """Encode every different caption once, about 0.02 s each, save those that `kept` holds; it takes the others."""
-        kept = kept or KeptFeatures(_in_memory(np.float32, encoder.dim), _in_memory(TOKEN_DTYPE, encoder.dim))
-        kept_tokens = kept.tokens if with_tokens else None
-        unique = sorted(set(captions))
-        pooled = torch.zeros(len(unique), encoder.dim)
-        truncated, keys = [], []
-        # Token features of one caption at a time: of thousands at once they would fill gigabytes.
-        for row, caption in enumerate(unique):
-            key = hashlib.sha256(_writable(caption).encode()).hexdigest()
-            facts = kept.pooled.facts(key)
-            if facts is None or (kept_tokens is not None and kept_tokens.facts(key) is None):
-                features = encoder.encode([caption])
-                facts = {"truncated": bool(features.truncated[0])}
-                kept.pooled.add(key, features.pooled[:1].numpy(), facts)
-                if kept_tokens is not None:
-                    kept_tokens.add(key, features.tokens[0].numpy().astype(TOKEN_DTYPE), facts)
-            pooled[row] = torch.from_numpy(kept.pooled.array(key)[0].copy())
-            keys.append(key)
-            if facts["truncated"]:
-                truncated.append(caption)
-        return cls(
-            pooled=pooled,
-            truncated=tuple(truncated),
-            rows={caption: row for row, caption in enumerate(unique)},
-            tokens=None if kept_tokens is None else [kept_tokens.array(key) for key in keys],
-        )
-
-    def index(self, caption: str) -> int:
-        """Row of a caption that the table was built with."""
-        return self.rows[caption]
-
-
-def _in_memory(dtype: type[np.generic], dim: int) -> RowCache:
-    return RowCache(None, "text", shape=(dim,), dtype=dtype, say=lambda line: None)
 
 
 def _read_config(files: EncoderFiles, max_tokens: int) -> dict[str, Any]:
@@ -407,6 +335,6 @@ def _quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _writable(text: str) -> str:
+def writable(text: str) -> str:
     """Halves of surrogate pairs, as file names that are not UTF-8 bring them, become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -19,7 +19,8 @@ from t2v.checkpoint.atomic import write_atomically
 from t2v.config import EncoderPrecisionName, Recipe
 from t2v.data.captions import mentions_side
 from t2v.data.folder import LoadedClips
-from t2v.model.text import TOKEN_DTYPE, CaptionTable, KeptFeatures, TextEncoder, TextFeatures
+from t2v.model.caption_table import TOKEN_DTYPE, CaptionTable, KeptFeatures
+from t2v.model.text import TextEncoder, TextFeatures
 from t2v.training.batches import MappedClips, TrainingClips
 
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from t2v.config import DEFAULT_ENCODER, EncoderPrecisionName
 from t2v.errors import TextEncoderError
 from t2v.model.bert import Bert
-from t2v.model.text import FAMILY, CaptionTable, TextEncoder
+from t2v.model.caption_table import CaptionTable
+from t2v.model.text import FAMILY, TextEncoder
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "Red", "cat", "runs", "left", "##s"]
 TEXTS = ["a red cat runs left", "cat", "", "a cats", "red cat"]
