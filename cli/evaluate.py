@@ -23,6 +23,7 @@ from t2v.config import (
     SplitName,
 )
 from t2v.errors import ClipError
+from t2v.presets import PRESETS
 
 if TYPE_CHECKING:
     from t2v.evaluate.report import Report
@@ -32,7 +33,7 @@ INTERRUPTED = 128 + signal.SIGINT
 SPLIT_NAMES = [name for name in get_args(SplitName) if name != "all"]
 
 
-@settings_options(GenerationSettings, names=NAMES, leave_out=("prompt", "seed", "num_clips"))
+@settings_options(GenerationSettings, names=NAMES, leave_out=("prompt", "seed", "num_clips"), presets=PRESETS)
 def evaluate(
     settings: GenerationSettings,
     checkpoint: Annotated[

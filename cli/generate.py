@@ -8,6 +8,7 @@ import typer
 from t2v.cli.console import answer, progress_bar, say
 from t2v.cli.options import settings_options
 from t2v.config import DeviceName, GenerationSettings, PrecisionName
+from t2v.presets import PRESETS
 
 OUTPUTS = Path("outputs")
 NAMES = {
@@ -18,7 +19,7 @@ NAMES = {
 }
 
 
-@settings_options(GenerationSettings, names=NAMES, leave_out=("prompt",))
+@settings_options(GenerationSettings, names=NAMES, leave_out=("prompt",), presets=PRESETS)
 def generate(
     settings: GenerationSettings,
     prompt: Annotated[str, typer.Argument(help="What to draw, such as 'fireworks at night'.", show_default=False)] = "",

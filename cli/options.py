@@ -10,29 +10,35 @@ import typer
 from annotated_types import Ge, Gt, Le
 from pydantic.fields import FieldInfo
 
-from t2v.config import Settings, validate
+from t2v.config import PresetName, Settings, validate
 from t2v.errors import SettingsError
 
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 def settings_options(
-    kind: type[Settings], *, names: Mapping[str, tuple[str, ...]], leave_out: tuple[str, ...] = ()
+    kind: type[Settings],
+    *,
+    names: Mapping[str, tuple[str, ...]],
+    leave_out: tuple[str, ...] = (),
+    presets: Mapping[PresetName, Mapping[str, Any]],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command an option for each field of `kind` and hand it the validated `settings`.
+    """Give a command an option for each field of `kind`, and --preset, and hand it the validated `settings`.
 
-    A value out of range is wrong usage: exit status 2.
+    What is typed counts more than what the preset says. A value out of range is wrong usage: exit status 2.
 
     names: option names that differ from the field's own, such as {"num_frames": ("--frames", "--num-frames")}.
     leave_out: fields without an option. Where the command has an argument of the same name, that is the value.
+    presets: fields that each preset sets, with their values.
     """
     fields = {name: field for name, field in kind.model_fields.items() if name not in leave_out}
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
-        def wrapped(**values: Any) -> Any:
-            chosen = {name: values.pop(name) for name in fields}
-            chosen |= {name: values[name] for name in leave_out if name in values}
+        def wrapped(context: typer.Context, preset: PresetName, **values: Any) -> Any:
+            options = {name: values.pop(name) for name in fields}
+            typed = {name: value for name, value in options.items() if _is_typed(context, name)}
+            chosen = dict(presets[preset]) | typed | {name: values[name] for name in leave_out if name in values}
             try:
                 settings = validate(kind, chosen, source="options")
             except SettingsError as error:
@@ -42,12 +48,32 @@ def settings_options(
         own = [p for name, p in inspect.signature(command).parameters.items() if name != "settings"]
         own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
         made = [_parameter(name, field, names.get(name)) for name, field in fields.items()]
-        parameters = [*own, *made]
+        parameters = [_CONTEXT, *own, _preset_option(presets), *made]
         wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return wrapped
 
     return decorate
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+_CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
+
+def _preset_option(presets: Mapping[PresetName, Mapping[str, Any]]) -> inspect.Parameter:
+    told = "; ".join(f"{name}: {_in_words(preset)}" for name, preset in presets.items())
+    option = typer.Option(help=f"How much work a clip is worth. {told}. What is typed counts more.")
+    return inspect.Parameter(
+        "preset", inspect.Parameter.KEYWORD_ONLY, default="normal", annotation=Annotated[PresetName, option]
+    )
+
+
+def _in_words(preset: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in preset.items())
 
 
 def _parameter(name: str, field: FieldInfo, names: tuple[str, ...] | None) -> inspect.Parameter:

@@ -47,6 +47,7 @@ RecipeName = Literal["tiny", "small", "base", "seed"]
 FamilyName = Literal["shapes", "fireworks", "weather", "suns", "waves", "candles", "rockets", "pendulums"]
 SplitName = Literal["seen", "unseen-combinations", "unseen-wordings", "all"]
 MeasureName = Literal["alignment", "likelihood", "likeness"]
+PresetName = Literal["draft", "normal", "best"]
 
 
 class Settings(BaseModel):
@@ -192,7 +193,9 @@ class ModelSettings(Settings):
     zero_init: bool = Field(
         False, description="start with blocks and attentions that change nothing, and with an answer of 0"
     )
-    patch: Literal[1, 2, 4] = Field(1, description="side of the pixel squares folded into channels before the network")
+    patch: Literal[1, 2, 4, 8] = Field(
+        1, description="side of the pixel squares folded into channels before the network"
+    )
     token_pooling: bool = Field(
         False, description="tell every block a vector that is pooled from the caption's tokens by learned attention"
     )
@@ -398,7 +401,7 @@ class GenerationSettings(Settings):
         json_schema_extra={"usual_max": 128},
     )
     num_steps: int = Field(
-        50,
+        20,
         ge=1,
         le=1000,
         description="denoising steps; more is slower and cleaner",

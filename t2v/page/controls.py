@@ -60,7 +60,7 @@ def settings_of(values: Mapping[str, Any]) -> GenerationSettings:
 
 def shown(settings: GenerationSettings) -> dict[str, Any]:
     """An update for every control, after which they say these settings."""
-    return {name: _shown(name, getattr(settings, name)) for name in NAMES}
+    return {name: shown_value(name, getattr(settings, name)) for name in NAMES}
 
 
 def fitted(header: Header) -> dict[str, Any]:
@@ -69,14 +69,15 @@ def fitted(header: Header) -> dict[str, Any]:
     lowest = -(-8 // step) * step
     most = max(data.size, _usual_max(FIELDS["size"], 512))
     return {
-        "num_frames": _shown("num_frames", data.num_frames),
+        "num_frames": shown_value("num_frames", data.num_frames),
         "size": gr.update(value=data.size, minimum=lowest, maximum=most, step=step),
         # Not left open: a number field that comes into view makes 0 of nothing, which is then refused.
         "fps": gr.update(value=float(f"{min(max(1000 / header.frame_ms, FLOAT_STEP), MAX_FPS):.6g}")),
     }
 
 
-def _shown(name: str, value: Any) -> Any:
+def shown_value(name: str, value: Any) -> Any:
+    """An update for the control of a setting, after which it says this value."""
     field = FIELDS[name]
     if value is not None and "usual_max" in _extra(field):
         # A slider that ends below the value could not show it.

@@ -10,9 +10,10 @@ import gradio as gr
 from t2v.page import html
 from t2v.page.addresses import refuse_addresses
 from t2v.page.api import add_endpoints
-from t2v.page.controls import NAMES, control
+from t2v.page.controls import NAMES, control, label
 from t2v.page.studio import Studio, View
 from t2v.page.training_view import build_training_view
+from t2v.presets import PRESET_NAMES, PRESET_SETTINGS, preset_of
 
 ADVANCED = ("negative", "sampler", "size", "fps")
 EXPERT = {
@@ -103,6 +104,13 @@ def _place(studio: Studio) -> _Parts:
                 elem_id="bring-back",
             )
         with gr.Column(elem_id="settings"):
+            named["preset"] = gr.Radio(
+                list(PRESET_NAMES),
+                value="normal",
+                label="Preset",
+                info="How much work a clip is worth: it sets " + " and ".join(map(label, PRESET_SETTINGS)).lower(),
+                elem_id="preset",
+            )
             for pair in (("num_frames", "num_steps"), ("guidance_scale", "num_clips")):
                 with gr.Row():
                     for name in pair:
@@ -173,6 +181,15 @@ def _wire(studio: Studio, page: gr.Blocks, parts: _Parts) -> None:
     named["examples"].click(lambda sample: (sample[0], ""), named["examples"], [prompt, hints], **quick)
     # Not in the status: the prompt loses the focus to a button, whose own answer this one would replace.
     prompt.blur(look, [model, prompt, status], hints, **quick)
+    named["preset"].input(lambda name: updates(studio.choose_preset(name)), named["preset"], every, **quick)
+    set_by_it = [parts.controls[name] for name in PRESET_SETTINGS]
+    gr.on(
+        [part.input for part in set_by_it],
+        lambda *values: preset_of(dict(zip(PRESET_SETTINGS, values, strict=True))),
+        set_by_it,
+        named["preset"],
+        **quick,
+    )
     parts.controls["seed"].input(lambda: False, outputs=named["random_seed"], **quick)
     parts.roll.click(lambda: updates(studio.roll()), outputs=every, **quick)
     model.input(lambda name: updates(studio.choose(name)), model, every, **quick)

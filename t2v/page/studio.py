@@ -9,14 +9,15 @@ from typing import Any
 
 import gradio as gr
 
-from t2v.config import GenerationSettings
+from t2v.config import GenerationSettings, PresetName
 from t2v.data.made_by import read_made_by, settings_in
 from t2v.errors import T2VError
 from t2v.page import html
-from t2v.page.controls import fitted, settings_of, shown
+from t2v.page.controls import fitted, settings_of, shown, shown_value
 from t2v.page.drawing import Moment, StopButtons, draw
 from t2v.page.models import Models
 from t2v.page.shelf import KeptClip, Shelf
+from t2v.presets import PRESETS, preset_of
 from t2v.service import MAX_DRAWN_SEED, check_target
 
 View = dict[str, Any]
@@ -51,6 +52,10 @@ class Studio:
             "examples": gr.update(samples=samples, visible=bool(samples)),
             "status": "",
         }
+
+    def choose_preset(self, name: PresetName) -> View:
+        """After a preset was chosen: its settings in the controls."""
+        return {setting: shown_value(setting, value) for setting, value in PRESETS[name].items()}
 
     def look_at(self, name: str, prompt: str) -> View:
         """A word about words that the model never saw."""
@@ -143,7 +148,8 @@ class Studio:
     def _with_settings(self, settings: GenerationSettings, checkpoint: str) -> View:
         name = self.models.made(checkpoint)
         view = self.choose(name) | {"model": name} if name else {}
-        view |= shown(settings) | {"random_seed": False}
+        view |= shown(settings) | {"preset": gr.update(value=preset_of(settings.model_dump()))}
+        view |= {"random_seed": False}
         told = "The settings of that clip are back."
         if name is None:
             told += f" It was made by {checkpoint}, which is not here: another model draws something else."

@@ -19,6 +19,7 @@ from t2v.cli.main import app
 from t2v.config import GenerationSettings
 from t2v.data.video_files import ENCODERS
 from t2v.errors import GenerationError
+from t2v.presets import PRESETS
 from t2v.service import GenerationService
 
 PATIENCE_S = 120
@@ -48,6 +49,23 @@ def generate(t2v, model):
 def drawn_nothing(monkeypatch):
     """Fail where the network is asked although the command cannot succeed."""
     monkeypatch.setattr(t2v.service, "sample_clips", lambda *_, **__: pytest.fail("drawn in vain"))
+
+
+@pytest.fixture
+def asked_for(refused, model, monkeypatch):
+    """asked_for("--steps 3") is what the service would be asked for."""
+    asked = []
+
+    def resolve(service, settings):
+        asked.append(settings)
+        raise GenerationError("enough")
+
+    def ask(typed):
+        refused("generate", "red", *typed.split(), "--checkpoint", model)
+        return asked.pop()
+
+    monkeypatch.setattr(GenerationService, "resolve", resolve)
+    return ask
 
 
 def options():
@@ -83,16 +101,21 @@ def test_every_setting_has_an_option_with_its_words_and_default(name, field):
         ("--seed 9007199254740991", "seed", 9007199254740991),
     ],
 )
-def test_what_is_typed_is_what_is_asked_for(refused, model, monkeypatch, typed, name, value):
-    asked = []
+def test_what_is_typed_is_what_is_asked_for(asked_for, typed, name, value):
+    assert asked_for(typed) == GenerationSettings(prompt="red", **{name: value})
 
-    def resolve(service, settings):
-        asked.append(settings)
-        raise GenerationError("enough")
 
-    monkeypatch.setattr(GenerationService, "resolve", resolve)
-    refused("generate", "red", *typed.split(), "--checkpoint", model)
-    assert asked == [GenerationSettings(prompt="red", **{name: value})]
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_sets_what_is_not_typed(asked_for, preset):
+    settings = PRESETS[preset]
+    assert asked_for(f"--preset {preset}") == GenerationSettings(prompt="red", **settings)
+    assert asked_for(f"--num-steps 3 --preset {preset}") == GenerationSettings(
+        prompt="red", **settings | {"num_steps": 3}
+    )
+    # Typed, though it is what would stand there without a preset.
+    default = GenerationSettings().num_steps
+    asked = asked_for(f"--preset {preset} --steps {default}")
+    assert asked == GenerationSettings(prompt="red", **settings | {"num_steps": default})
 
 
 @pytest.mark.parametrize("ending", ENCODERS)

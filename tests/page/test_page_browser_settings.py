@@ -22,7 +22,19 @@ CUT_OFF = """
     return left < 0 || right > innerWidth || (element.matches('p') && element.scrollWidth > element.clientWidth);
   }).map(element => element.outerHTML)
 """
-CONTROLS = {"button", "textbox", "searchbox", "combobox", "listbox", "slider", "spinbutton", "checkbox", "link", "tab"}
+CONTROLS = {
+    "button",
+    "textbox",
+    "searchbox",
+    "combobox",
+    "listbox",
+    "slider",
+    "spinbutton",
+    "checkbox",
+    "radio",
+    "link",
+    "tab",
+}
 
 
 def test_a_click_in_the_gallery_brings_the_settings_back_and_they_make_the_same_clip(serve, visit, tmp_path):

@@ -8,6 +8,7 @@ from t2v.page.controls import NAMES
 from t2v.page.models import Models
 from t2v.page.shelf import Shelf
 from t2v.page.studio import Studio
+from t2v.presets import PRESETS
 from t2v.service import GenerationService, save_clip
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -92,6 +93,16 @@ def test_a_click_in_the_gallery_brings_every_setting_back(studio, name):
 def test_another_visits_clip_is_not_brought_back(studio, name):
     made = merged(generate(studio, name))["visit"]
     assert "no longer here" in studio.bring_back(made[0], made=[])["status"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_sets_its_controls_and_comes_back_with_a_clip(studio, name, preset):
+    view = studio.choose_preset(preset)
+    assert {setting: update["value"] for setting, update in view.items()} == PRESETS[preset]
+    made = merged(generate(studio, name, **PRESETS[preset] | {"num_steps": 1}))["visit"]
+    assert studio.bring_back(made[0], made=made)["preset"]["value"] is None
+    made = merged(generate(studio, name, **PRESETS[preset]))["visit"]
+    assert studio.bring_back(made[0], made=made)["preset"]["value"] == preset
 
 
 def test_a_file_brings_its_settings_back(studio, name, tmp_path):
