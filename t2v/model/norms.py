@@ -1,7 +1,7 @@
 """RMS norm, scale, shift and SiLU: what follows every convolution of a block. Activations are `b f h w c`."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-PIECE = 2**18  # features that a CPU takes at a time on the way back, so that they stay in its cache
+# Features taken at a time on the way back: few enough to stay in a CPU's cache, or to be little beside a GPU's memory.
+PIECE = 2**17
+GPU_PIECE = 2**24
 
 
 def norm_scale_shift_silu(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
@@ -57,30 +59,39 @@ class _KeepingInputs(torch.autograd.Function):
         x, gain, shift = ctx.saved_tensors
         d_x = torch.empty_like(x, memory_format=torch.contiguous_format)
         d_gain, d_shift = (torch.zeros_like(gain, dtype=_summed(x)) for _ in range(2))
-        num_pixels = max(1, PIECE // x.shape[-1]) if x.device.type == "cpu" else x[0, ..., 0].numel()
-        for clip in range(len(x)):
-            pieces = (each[clip].flatten(0, -2).split(num_pixels) for each in (x, d_out, d_x))
-            for pixels, d_pixels, into in zip(*pieces, strict=True):
-                d_gain_here, d_shift_here = _fill_gradient(into, pixels, d_pixels, gain[clip], shift[clip])
-                d_gain[clip] += d_gain_here
-                d_shift[clip] += d_shift_here
+        x, d_out, into = (each.flatten(1, -2) for each in (x, d_out, d_x))
+        for clips, pixels in _pieces(x):
+            here = _fill_gradient(into[clips, pixels], x[clips, pixels], d_out[clips, pixels], gain[clips], shift[clips])
+            d_gain[clips] += here[0]
+            d_shift[clips] += here[1]
         return d_x, d_gain.to(gain.dtype), d_shift.to(shift.dtype)
 
 
-def _fill_gradient(d_x: Tensor, x: Tensor, d_out: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Write the gradient at p pixels into d_x, p c, and return those of gain and shift, c, in float32 at least.
+def _pieces(x: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Which clips and which of their pixels to take together: parts of a large clip, or several small ones. x: b p c."""
+    num_clips, num_pixels, dim = x.shape
+    pixels_at_once = max(1, (PIECE if x.device.type == "cpu" else GPU_PIECE) // dim)
+    clips_at_once = max(1, pixels_at_once // num_pixels)
+    for clip in range(0, num_clips, clips_at_once):
+        for pixel in range(0, num_pixels, pixels_at_once):
+            yield slice(clip, clip + clips_at_once), slice(pixel, pixel + pixels_at_once)
 
-    x, d_out: p c; gain, shift: c
+
+def _fill_gradient(d_x: Tensor, x: Tensor, d_out: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Write the gradient at p pixels of b clips into d_x, b p c, and return those of gain and shift, b c, in float32
+    at least.
+
+    x, d_out: b p c; gain, shift: b c
     """
     x, d_out, gain, shift = (each.to(_summed(x)) for each in (x, d_out, gain, shift))
     inverse = _inverse_rms(x)
     normal = x * inverse
-    d_scaled = torch.ops.aten.silu_backward(d_out, torch.addcmul(shift, normal, gain))
+    d_scaled = torch.ops.aten.silu_backward(d_out, torch.addcmul(shift[:, None], normal, gain[:, None]))
     d_each_gain = d_scaled * normal
     # The norm undoes what would only lengthen the features: that part of the change along `normal` counts for nothing.
-    lengthening = torch.mv(d_each_gain, gain)[:, None] / x.shape[-1]
-    d_x.copy_(torch.addcmul(d_scaled * gain, normal, lengthening, value=-1).mul_(inverse))
-    return d_each_gain.sum(0), d_scaled.sum(0)
+    lengthening = (d_each_gain @ gain[..., None]) / x.shape[-1]
+    d_x.copy_(torch.addcmul(d_scaled * gain[:, None], normal, lengthening, value=-1).mul_(inverse))
+    return d_each_gain.sum(1), d_scaled.sum(1)
 
 
 def _summed(x: Tensor) -> torch.dtype:

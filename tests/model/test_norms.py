@@ -21,7 +21,7 @@ def gradients(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(out, (x, gain, shift), torch.linspace(-1, 1, out.numel()).view(out.shape).to(out))
 
 
-@pytest.mark.parametrize("piece", [6, 42, norms.PIECE])  # one pixel, seven, all at once
+@pytest.mark.parametrize("piece", [6, 42, 72, norms.PIECE])  # a pixel, seven, a clip, all
 def test_the_gradient_is_that_of_the_formula_in_pieces_of_any_size(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(norms, "PIECE", piece)
     assert torch.autograd.gradcheck(norms.norm_scale_shift_silu, case(torch.float64))
