@@ -61,14 +61,15 @@ class _KeepingInputs(torch.autograd.Function):
         d_gain, d_shift = (torch.zeros_like(gain, dtype=_summed(x)) for _ in range(2))
         x, d_out, into = (each.flatten(1, -2) for each in (x, d_out, d_x))
         for clips, pixels in _pieces(x):
-            here = _fill_gradient(into[clips, pixels], x[clips, pixels], d_out[clips, pixels], gain[clips], shift[clips])
-            d_gain[clips] += here[0]
-            d_shift[clips] += here[1]
+            inputs = (each[clips, pixels] for each in (into, x, d_out))
+            d_gain_here, d_shift_here = _fill_gradient(*inputs, gain[clips], shift[clips])
+            d_gain[clips] += d_gain_here
+            d_shift[clips] += d_shift_here
         return d_x, d_gain.to(gain.dtype), d_shift.to(shift.dtype)
 
 
 def _pieces(x: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Which clips and which of their pixels to take together: parts of a large clip, or several small ones. x: b p c."""
+    """Clips and pixels to take together: a part of a large clip, or several small ones. x: b p c."""
     num_clips, num_pixels, dim = x.shape
     pixels_at_once = max(1, (PIECE if x.device.type == "cpu" else GPU_PIECE) // dim)
     clips_at_once = max(1, pixels_at_once // num_pixels)
