@@ -1,0 +1,397 @@
+"""How soon a model follows its captions, beside video-diffusion-pytorch 0.7.0 on the same clips and texts.
+
+    pip install --no-deps video-diffusion-pytorch==0.7.0 einops-exts==0.0.4
+    python benchmarks/quality.py WORK --minutes 120 --plot docs/quality.png
+
+Shapes of one subject from the worlds, 32x32 and 8 frames; both networks start from random weights and learn in turns,
+a slice of computing time each, from clips and captions of one folder, with the same text vectors, standardised, of
+which a tenth is dropped. Ours is what `t2v train` does with `--recipe`, at a constant learning rate; theirs is its
+Unet3D, GaussianDiffusion, EMA and Adam, called as its Trainer calls them. Every so often the averaged weights of both
+are saved, imported, and judged: clips of prompts of combinations that were held out, drawn by our DDIM in 20 steps, and
+bits per dimension of clips that were held out. Judging is not counted.
+
+Time is that of all cores together, by the process's own clock. A side that reached `--target` percent twice in a row
+learns no longer; the other goes on to `--most` times that time. WORK keeps the clips from one run to the next, and the
+last weights and all figures of each side.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import count, islice
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+
+INSTALL = "pip install --no-deps video-diffusion-pytorch==0.7.0 einops-exts==0.0.4"
+SIZE, NUM_FRAMES, NUM_TIMESTEPS = 32, 8, 1000
+DROPPED = 0.1  # of the texts
+CLIP_SEED, HELD_OUT_SEED = 0, 1
+NUM_HELD_OUT = 8  # each takes 61 passes
+FRAME_MS = 125.0
+# Of their Trainer.
+PEER_EMA, PEER_EMA_START, PEER_EMA_EVERY = 0.995, 2000, 10
+
+
+@dataclass
+class Side:
+    """One of the two, in a process of its own. seconds: of computing so far; curve: what was judged of it, and when."""
+
+    name: str
+    connection: Connection
+    process: multiprocessing.process.BaseProcess
+    seconds: float = 0.0
+    steps: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    def ask(self, *what: Any) -> Any:
+        """Have the process do something."""
+        self.connection.send(what)
+        try:
+            return self.connection.recv()
+        except EOFError:
+            sys.exit(1)  # the process has said why
+
+    def learn(self, seconds: float) -> None:
+        """Train for so long."""
+        spent, self.steps = self.ask("learn", seconds)
+        self.seconds += spent
+
+    def reached(self, target: float) -> float | None:
+        """Minutes until the target was met for the first of two times in a row; None if it was not."""
+        pairs = zip(self.curve, self.curve[1:], strict=False)
+        return next((one["minutes"] for one, two in pairs if min(one["right"], two["right"]) >= target), None)
+
+
+def main() -> None:
+    """Let both learn, and print and plot what became of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--minutes", type=float, default=60, help="of computing for each side, at most")
+    parser.add_argument("--slice", type=float, default=60, help="seconds of computing a turn")
+    parser.add_argument("--first", type=float, default=4, help="minutes after which both are judged for the first time")
+    parser.add_argument("--target", type=float, default=80, help="percent of prompts, all attributes right")
+    parser.add_argument("--most", type=float, default=20, help="times our time that theirs may take")
+    parser.add_argument("--clips", type=int, default=6000)
+    parser.add_argument("--prompts", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--recipe", type=Path, default=Path(__file__).with_name("quality.toml"))
+    parser.add_argument("--dim", type=int, default=64, help="theirs")
+    parser.add_argument("--mults", type=int, nargs="+", default=[1, 2, 4, 8], help="theirs")
+    parser.add_argument("--batch", type=int, default=8, help="theirs")
+    parser.add_argument("--learning-rate", type=float, default=1e-4, help="theirs")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png")
+    asked = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(asked.threads)
+    draw_clips(asked.work / "clips", asked.clips)
+    sides = [start(name, asked) for name in ("ours", "peer")]
+    marks = judging_times(asked.first)
+    mark = next(marks)
+    while running := [side for side in sides if side.seconds < 60 * allowed(side, sides, asked)]:
+        for side in running:
+            side.learn(min(asked.slice, 60 * mark - side.seconds))
+        if all(side.seconds >= 60 * mark for side in running):
+            for side in running:
+                judge_side(side, asked)
+            write(sides, asked)
+            mark = next(marks)
+    print(told(sides, asked))
+    if asked.plot:
+        plot(sides, asked.plot, asked.target)
+    for side in sides:
+        side.connection.close()
+        side.process.join()
+
+
+def allowed(side: Side, sides: list[Side], asked: argparse.Namespace) -> float:
+    """Minutes that a side may learn; none once it has reached the target."""
+    ours = sides[0].reached(asked.target)
+    if side.reached(asked.target) is not None:
+        return 0.0
+    return float(asked.minutes if ours is None else asked.most * ours)
+
+
+def judging_times(first: float) -> Iterator[float]:
+    """Minutes, each 1.25 times those before: a curve is read on a logarithmic axis."""
+    while True:
+        yield first
+        first *= 1.25
+
+
+def draw_clips(folder: Path, num_clips: int) -> None:
+    """Clips of one subject with their captions, as `t2v worlds --families shapes` has them, unless they are there."""
+    from t2v.data.video_files import write_clip
+
+    if folder.exists():
+        return
+    unfinished = folder.with_name(f"{folder.name}.part")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    for place, clip in enumerate(islice(one_subject(CLIP_SEED), num_clips)):
+        write_clip(unfinished / f"{place:05}.gif", clip.frames, frame_ms=FRAME_MS, metadata=None)
+        (unfinished / f"{place:05}.txt").write_text("\n".join(clip.captions) + "\n", encoding="utf-8")
+    unfinished.rename(folder)
+
+
+def one_subject(seed: int) -> Iterator[Any]:
+    """Shapes of the worlds, without those clips that show two."""
+    from t2v.data.worlds import draw_world
+
+    clips = (
+        draw_world(seed, index, size=SIZE, num_frames=NUM_FRAMES, families=["shapes"], split="seen")
+        for index in count()
+    )
+    return (clip for clip in clips if clip.facts["number"] == 1)
+
+
+def start(name: str, asked: argparse.Namespace) -> Side:
+    """A process that learns when it is told to."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=serve, args=(there, name, asked), daemon=True)
+    process.start()
+    there.close()
+    return Side(name, here, process)
+
+
+def serve(connection: Connection, name: str, asked: argparse.Namespace) -> None:
+    """Learn for so many seconds of computing, or write the averaged weights as a checkpoint of t2v."""
+    from t2v.cli.main import set_up_process
+
+    set_up_process()
+    learner = Ours(asked) if name == "ours" else Peer(asked)
+    while True:
+        try:
+            what, argument = connection.recv()
+        except EOFError:
+            return
+        if what == "save":
+            learner.save(argument)
+            connection.send(None)
+            continue
+        began = time.process_time()
+        while time.process_time() - began < argument:
+            learner.step()
+        connection.send((time.process_time() - began, learner.num_steps))
+
+
+class Ours:
+    """What `t2v train` does."""
+
+    def __init__(self, asked: argparse.Namespace) -> None:
+        from t2v.training.request import TrainRequest
+        from t2v.training.start import open_run
+
+        fixed = {"decay": "constant", "num_steps": 10**7, "save_every": 10**7, "sample_every": 10**7}
+        overrides = {f"train.{key}": json.dumps(value) for key, value in fixed.items()} | {
+            "data.size": str(SIZE),
+            "data.num_frames": str(NUM_FRAMES),
+            "text.drop_prob": str(DROPPED),
+        }
+        run = asked.work / "ours"
+        request = TrainRequest(
+            clips=asked.work / "clips", out=run, recipe=str(asked.recipe), fresh=True, overrides=overrides, device="cpu"
+        )
+        self.training = open_run(request, lambda text: print(f"ours: {text}", file=sys.stderr)).training
+
+    @property
+    def num_steps(self) -> int:
+        return self.training.step
+
+    def step(self) -> None:
+        self.training.take_step()
+
+    def save(self, path: Path) -> None:
+        from t2v.checkpoint import save_checkpoint
+
+        save_checkpoint(path, self.training.ema.network.state_dict(), self.training.header())
+
+
+class Peer:
+    """The original's network, process, average and Adam, called as its Trainer does, which reads no captions."""
+
+    def __init__(self, asked: argparse.Namespace) -> None:
+        import copy
+
+        import torch
+
+        from t2v.cache import cache_folder
+        from t2v.data.folder import load_clips
+        from t2v.data.pixels import Pixels
+
+        try:
+            # Only its folder reader needs torchvision, of which there is not always a build.
+            for module in ("torchvision", "torchvision.transforms", "torchvision.utils"):
+                sys.modules[module] = MagicMock()
+            import video_diffusion_pytorch.video_diffusion_pytorch as original
+        except ImportError:
+            sys.exit(f"the original is missing; {INSTALL}")
+        torch.manual_seed(0)
+        self.asked, self.recipe = asked, peer_recipe(asked)
+        pixels = Pixels.of(self.recipe.data, self.recipe.limits)
+        self.clips = load_clips(asked.work / "clips", pixels, cache=cache_folder(), say=lambda _: None)
+        self.read_captions()
+        network = original.Unet3D(dim=asked.dim, dim_mults=tuple(asked.mults), cond_dim=self.cond_dim)
+        self.diffusion = original.GaussianDiffusion(
+            network, image_size=SIZE, num_frames=NUM_FRAMES, timesteps=NUM_TIMESTEPS
+        )
+        self.average = copy.deepcopy(self.diffusion)
+        self.ema = original.EMA(PEER_EMA)
+        self.optimizer = torch.optim.Adam(self.diffusion.parameters(), lr=asked.learning_rate)
+        self.draw = np.random.default_rng(0)
+        self.num_steps = 0
+
+    def read_captions(self) -> None:
+        """Text vectors and their mean and spread, as our network keeps them."""
+        from t2v.model import Unet3D
+        from t2v.training.captions import RunCaptions
+
+        captions = RunCaptions.read(self.clips, self.recipe, lambda _: None)
+        assert captions.table is not None and captions.cond_dim is not None
+        self.encoder_sha256, self.cond_dim, table = captions.encoder_sha256, captions.cond_dim, captions.table
+        ours = Unet3D(8, cond_dim=self.cond_dim, dim_mults=(1,))
+        ours.set_text_statistics(table.pooled)
+        self.statistics = {"text_mean": ours.text_mean, "text_std": ours.text_std}
+        self.pooled = (table.pooled - ours.text_mean) / ours.text_std
+        self.rows = [[table.index(text) for text in record.captions] for record in self.clips.records]
+
+    def step(self) -> None:
+        import torch
+
+        chosen = self.draw.integers(len(self.rows), size=self.asked.batch)
+        frames = np.stack([self.clips.frames[clip] for clip in chosen])
+        x = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 255
+        text = self.pooled[[self.draw.choice(self.rows[clip]) for clip in chosen]]
+        self.diffusion(x, cond=text, null_cond_prob=DROPPED).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.num_steps % PEER_EMA_EVERY == 0:
+            if self.num_steps < PEER_EMA_START:
+                self.average.load_state_dict(self.diffusion.state_dict())
+            else:
+                self.ema.update_model_average(self.average, self.diffusion)
+        self.num_steps += 1
+
+    def save(self, path: Path) -> None:
+        import t2v
+        from t2v.checkpoint import Header, save_checkpoint
+        from t2v.model.lucidrains import unet_weights
+
+        weights = unet_weights(self.average.denoise_fn.state_dict()).state | self.statistics
+        header = Header(
+            t2v_version=t2v.__version__,
+            recipe=self.recipe,
+            cond_dim=self.cond_dim,
+            encoder_sha256=self.encoder_sha256,
+            frame_ms=FRAME_MS,
+            step=self.num_steps,
+            num_clips=len(self.rows),
+        )
+        save_checkpoint(path, weights, header)
+
+
+def peer_recipe(asked: argparse.Namespace) -> Any:
+    """The original's settings in our words."""
+    from t2v.config import recipe_from_mapping
+
+    return recipe_from_mapping(
+        {
+            "data": {"size": SIZE, "num_frames": NUM_FRAMES},
+            "model": {"dim": asked.dim, "dim_mults": asked.mults},
+            "diffusion": {"num_timesteps": NUM_TIMESTEPS, "prediction": "eps", "loss": "l1", "schedule": "cosine"},
+        }
+    )
+
+
+def judge_side(side: Side, asked: argparse.Namespace) -> None:
+    """Add a point to a side's curve."""
+    from t2v.service import GenerationService
+
+    path = asked.work / f"{side.name}.safetensors"
+    side.ask("save", path)
+    service = GenerationService.load(path, device="cpu", precision="fp32")
+    right, verdicts = aligned(service, asked.prompts)
+    point = {"minutes": side.seconds / 60, "steps": side.steps, "right": right, "bits": bits(service), **verdicts}
+    side.curve.append(point)
+    print(side.name, "  ".join(f"{name} {value:.4g}" for name, value in point.items()), flush=True)
+
+
+def aligned(service: Any, num_prompts: int) -> tuple[float, dict[str, float]]:
+    """Percent of the prompts that the judge finds met: wholly, and by attribute."""
+    from t2v.config import GenerationSettings
+    from t2v.evaluate.alignment import judged, scores
+    from t2v.evaluate.questions import questions
+
+    settings = GenerationSettings(prompt="a clip", sampler="ddim", num_steps=20, guidance_scale=2.0)
+    asked = [one for one in questions(0, ["unseen-combinations"], ["shapes"], None) if one.prompt.kind == "one"]
+    verdicts = []
+    for question in asked[:: max(1, len(asked) // num_prompts)][:num_prompts]:
+        wish = settings.model_copy(update={"prompt": question.prompt.caption, "seed": question.seed})
+        with closing(service.generate(wish)) as steps:
+            [clip] = [clip for step in steps for clip in step.finished]
+        verdicts.append(judged(question, clip.frames))
+    shares = {name: 100 * score.share for name, score in scores(verdicts).items()}
+    return shares.pop("all"), shares
+
+
+def bits(service: Any) -> float:
+    """Bits per dimension of clips that nobody was trained on, at 50 timesteps, two of each of 25 strata."""
+    from t2v.evaluate.likelihood import measure_likelihood, unmeasured
+    from t2v.evaluate.real import RealClips
+
+    clips = list(islice(one_subject(HELD_OUT_SEED), NUM_HELD_OUT))
+    real = RealClips([clip.frames for clip in clips], [clip.captions[0] for clip in clips])
+    found = unmeasured(service.diffusion, NUM_HELD_OUT)
+    for _ in measure_likelihood(found, service, real, 0):
+        pass
+    return fmean(found.bits)
+
+
+def write(sides: list[Side], asked: argparse.Namespace) -> None:
+    """Keep all figures so far."""
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(asked).items()}
+    curves = {side.name: side.curve for side in sides}
+    (asked.work / "quality.json").write_text(json.dumps({"asked": settings, "curves": curves}, indent=1))
+
+
+def told(sides: list[Side], asked: argparse.Namespace) -> str:
+    """The row of the table."""
+    times = [side.reached(asked.target) for side in sides]
+    spent = [f"{side.seconds / 60:.0f}" for side in sides]
+    minutes = [f"> {most}" if one is None else f"{one:.0f}" for one, most in zip(times, spent, strict=True)]
+    ours, theirs = times
+    ratio = "unknown" if ours is None else f"{'' if theirs else '> '}{(theirs or sides[1].seconds / 60) / ours:.1f}"
+    return f"minutes to {asked.target:g}%: ours {minutes[0]}, theirs {minutes[1]}; ratio {ratio}"
+
+
+def plot(sides: list[Side], path: Path, target: float) -> None:
+    """Alignment and bits per dimension against minutes of computing."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+    for side in sides:
+        minutes = [point["minutes"] for point in side.curve]
+        label = {"ours": "t2v", "peer": "video-diffusion-pytorch"}[side.name]
+        left.plot(minutes, [point["right"] for point in side.curve], "o-", label=label)
+        right.plot(minutes, [point["bits"] for point in side.curve], "o-", label=label)
+    left.axhline(target, color="grey", linestyle=":")
+    left.set(ylabel="prompts met wholly, %", ylim=(-2, 102))
+    right.set(ylabel="bits per dimension")
+    for axis in (left, right):
+        axis.set(xlabel="minutes of computing", xscale="log")
+        axis.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+
+
+if __name__ == "__main__":
+    main()
