@@ -66,6 +66,11 @@ class DataSettings(Settings):
     num_frames: int = Field(
         10, ge=1, le=128, description="frames of a clip, chosen evenly over its time or, with fps, one after another"
     )
+    lengths: tuple[int, int] | None = Field(
+        None,
+        description="fewest and most frames of the clips that training shows, so that others than num_frames can be "
+        "drawn; each step takes a number between (default: num_frames alone)",
+    )
     fps: float | None = Field(
         None, gt=0, le=240, description="frames a second that training sees (default: spread over each clip's time)"
     )
@@ -116,6 +121,21 @@ class DataSettings(Settings):
     def _order(cls, given: tuple[FormatName, ...]) -> tuple[FormatName, ...]:
         # Said in one way only, equal choices are equal settings.
         return tuple(name for name in get_args(FormatName) if name in given)
+
+    @field_validator("lengths")
+    @classmethod
+    def _check_lengths(cls, lengths: tuple[int, int] | None, info: ValidationInfo) -> tuple[int, int] | None:
+        usual = info.data.get("num_frames")
+        if lengths is not None and usual is not None and not 2 <= lengths[0] <= usual <= lengths[1] <= 128:
+            raise ValueError(
+                f"must be two numbers from 2 to 128 with num_frames, {usual}, between them, not {list(lengths)}"
+            )
+        return lengths
+
+    @property
+    def most_frames(self) -> int:
+        """Frames of the longest clip that training shows."""
+        return self.num_frames if self.lengths is None else self.lengths[1]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -377,6 +397,10 @@ class Recipe(Settings):
         step = self.model.size_step
         if self.data.size % step:
             raise ValueError(f"data.size must be a multiple of {step} with this model, not {self.data.size}")
+        if self.data.lengths is not None and self.train.compile == "always":
+            raise ValueError(
+                "train.compile=always needs clips of one length: with data.lengths each would be compiled anew"
+            )
         if self.train.frame_share and self.data.num_frames == 1:
             raise ValueError("train.frame_share needs clips, and data.num_frames is 1")
         return self

@@ -172,13 +172,17 @@ class GenerationService:
             examples = ", ".join(repr(prompt) for prompt in self.header.example_prompts[:3])
             raise GenerationError(f"the prompt is empty; say what to draw{', such as ' + examples if examples else ''}")
         walk = space(self.diffusion.schedule, settings.spacing, settings.num_steps)
+        num_frames = settings.num_frames or data.num_frames
+        # Trained on clips of any length, each spread over its time, the network draws more frames of the same time.
+        is_spread = data.lengths is not None and data.fps is None
+        fps = 1000 / self.header.frame_ms * (num_frames / data.num_frames if is_spread else 1)
         return settings.model_copy(
             update={
                 "num_steps": walk.num_timesteps if says_its_steps(settings.spacing) else settings.num_steps,
-                "num_frames": settings.num_frames or data.num_frames,
+                "num_frames": num_frames,
                 "size": size,
                 "seed": secrets.randbelow(MAX_DRAWN_SEED) if settings.seed is None else settings.seed,
-                "fps": settings.fps or float(f"{min(max(1000 / self.header.frame_ms, MIN_FPS), MAX_FPS):.6g}"),
+                "fps": settings.fps or float(f"{min(max(fps, MIN_FPS), MAX_FPS):.6g}"),
             }
         )
 
@@ -191,8 +195,10 @@ class GenerationService:
         if settings.size not in (None, data.size):
             hints.append(f"this model was trained at {data.size} pixels; {settings.size} may look wrong")
         draws_still = settings.num_frames == 1 and self.header.still_share
-        if settings.num_frames not in (None, data.num_frames) and not draws_still:
-            hints.append(f"this model was trained on {data.num_frames} frames; {settings.num_frames} may look wrong")
+        fewest, most = data.lengths or (data.num_frames, data.num_frames)
+        if settings.num_frames is not None and not fewest <= settings.num_frames <= most and not draws_still:
+            trained_on = f"{fewest} to {most}" if fewest < most else f"{most}"
+            hints.append(f"this model was trained on {trained_on} frames; {settings.num_frames} may look wrong")
         hints += _unheard(settings)
         if self.header.cond_dim is not None:
             if settings.negative.strip() and set(settings.guidance_scales) == {1}:

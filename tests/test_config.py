@@ -225,3 +225,14 @@ def test_formats_are_a_set_said_in_one_way():
         load_recipe("tiny", {"data.formats": "[]"})
     with pytest.raises(SettingsError, match="Input should be 'gif', 'webp'"):
         load_recipe("tiny", {"data.formats": "tiff"})
+
+
+@pytest.mark.parametrize("lengths", [[8, 9], [11, 20], [1, 10], [12, 8], [8, 129]])
+def test_lengths_hold_the_usual_number_of_frames(lengths):
+    assert "num_frames, 10, between them" in said({"data": {"lengths": lengths}})
+
+
+def test_clips_of_every_length_are_not_compiled():
+    assert "clips of one length" in said({"data": {"lengths": [8, 24]}, "train": {"compile": "always"}})
+    assert recipe_from_mapping({"data": {"lengths": [8, 24]}}).data.most_frames == 24
+    assert recipe_from_mapping({}, {"data.lengths": "[8,24]"}).data.lengths == (8, 24)

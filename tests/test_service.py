@@ -310,6 +310,17 @@ def test_a_request_like_training_needs_no_hint(service):
     assert service.hints(service.resolve(asked("A red, RED circle!"))) == []
 
 
+def test_of_a_model_of_many_lengths_each_is_as_trained(make_checkpoint):
+    many = GenerationService.load(make_checkpoint(recipe={"data": {"num_frames": 4, "lengths": [3, 6]}}), device="cpu")
+    assert all(many.hints(asked("", num_frames=number)) == [] for number in (3, 4, 6))
+    assert many.hints(asked("", num_frames=7)) == ["this model was trained on 3 to 6 frames; 7 may look wrong"]
+    # They span the same time.
+    times = [number / many.resolve(asked("", num_frames=number)).fps for number in (3, 4, 6)]
+    assert times == pytest.approx([0.5] * 3)
+    rate = make_checkpoint("rate.safetensors", recipe={"data": {"num_frames": 4, "lengths": [3, 6], "fps": 8}})
+    assert GenerationService.load(rate, device="cpu").resolve(asked("", num_frames=6)).fps == 8
+
+
 def test_hints_name_what_training_never_saw(service):
     assert service.hints(asked("red fierworks at dawn")) == [
         "the words 'fierworks' (the nearest is 'fireworks') and 'dawn' were in no caption"

@@ -49,7 +49,8 @@ class Pixels:
     @classmethod
     def of(cls, data: DataSettings, limits: LimitsSettings) -> Self:
         """The pixels that a recipe asks for."""
-        asked = data.model_dump(exclude={"flip_prob", "hold_out"}) | {
+        asked = data.model_dump(exclude={"flip_prob", "hold_out", "lengths"}) | {
+            "num_frames": data.most_frames,
             "window": data.window or cls.window,
             "short": data.short or cls.short,
         }

@@ -60,7 +60,7 @@ def read_real(
     Raises SettingsError or DatasetError where there are none.
     """
     recipe = service.header.recipe
-    data = recipe.data.model_copy(update={"size": used.size, "num_frames": used.num_frames})
+    data = recipe.data.model_copy(update={"size": used.size, "num_frames": used.num_frames, "lengths": None})
     pixels = Pixels.of(data, recipe.limits)
     if request.clips is None:
         yield from _worlds(request, used, pixels, num_trained=service.header.num_clips)

@@ -61,8 +61,8 @@ class _KeepingInputs(torch.autograd.Function):
         d_gain, d_shift = (torch.zeros_like(gain, dtype=_summed(x)) for _ in range(2))
         x, d_out, into = (each.flatten(1, -2) for each in (x, d_out, d_x))
         for clips, pixels in _pieces(x):
-            inputs = (each[clips, pixels] for each in (into, x, d_out))
-            d_gain_here, d_shift_here = _fill_gradient(*inputs, gain[clips], shift[clips])
+            here, d_here, into_here = (each[clips, pixels] for each in (x, d_out, into))
+            d_gain_here, d_shift_here = _fill_gradient(into_here, here, d_here, gain[clips], shift[clips])
             d_gain[clips] += d_gain_here
             d_shift[clips] += d_shift_here
         return d_x, d_gain.to(gain.dtype), d_shift.to(shift.dtype)

@@ -42,13 +42,15 @@ class MappedClips:
 class TrainingClips:
     """All that batches are drawn from.
 
-    frames: n clips f h w c, uint8; each of one frame (a still) or of at least num_frames
+    frames: n clips f h w c, uint8; each of one frame (a still) or of at least num_frames, or the most of lengths
     captions: for each clip the rows of `pooled` that describe it, -1 for no text; empty where it has no caption
     keeps_side: for each row of `pooled`, whether the caption says left or right
     pooled: m d, one row a caption; None for an unconditional model
     tokens: for each row of `pooled` the caption's tokens, l d; None where no network reads them
     weights: by clip, how often each of its captions is drawn, relative to the others; of those drawn alike none
     num_frames: of a window, which is what the network sees of a clip; None where it sees all of each
+    lengths: fewest and most frames of a window, of which each step takes a number; None where it is num_frames always
+    is_spread: whether a window of fewer frames than there are spans the clip's time, or shows a part frame by frame
     window: where a clip of more frames is looked into: at its head, at random each time it comes up, or at every one of
         the windows that cover it, each an example of its own
     still_share: of the places, in [0, 1), those that show stills as clips of one frame; None shows a still as a clip
@@ -62,6 +64,8 @@ class TrainingClips:
     pooled: Tensor | None
     weights: Mapping[int, Sequence[float]] = field(default_factory=dict)
     num_frames: int | None = None
+    lengths: tuple[int, int] | None = None
+    is_spread: bool = False
     window: WindowName = "random"
     still_share: float | None = None
     frame_share: float = 0.0
@@ -78,7 +82,7 @@ class TrainingClips:
                 (index, start)
                 for index in range(len(self.frames))
                 if self.still_share is None or self.length(index) > 1
-                for start in _window_starts(self.length(index), self.num_frames or self.length(index), self.window)
+                for start in _window_starts(self.length(index), self.most_frames or self.length(index), self.window)
             ]
         )
 
@@ -88,6 +92,18 @@ class TrainingClips:
         if self.still_share is None:
             return []
         return [index for index in range(len(self.frames)) if self.length(index) == 1]
+
+    @property
+    def most_frames(self) -> int | None:
+        """Of the longest window."""
+        return self.num_frames if self.lengths is None else self.lengths[1]
+
+    def frames_at(self, *, seed: int, step: int) -> int | None:
+        """Frames of the windows of a step: one number for all, as they go through the network together."""
+        if self.lengths is None:
+            return self.num_frames
+        fewest, most = self.lengths
+        return int(torch.randint(fewest, most + 1, (), generator=generator("length", seed, step)))
 
     def length(self, index: int) -> int:
         """Frames of a clip, none of which is read for it."""
@@ -167,7 +183,7 @@ def draw_batch(
     """
     shown: list[_Drawn] = []
     pictures: list[_Drawn] = []
-    num_picture_places = 0
+    num_picture_places, num_frames = 0, clips.frames_at(seed=seed, step=step)
     for place, spot in zip(places, _spots(seed, step, places, global_batch), strict=True):
         turn = step * global_batch + place
         pictures_before = int(turn * clips.picture_share)
@@ -179,7 +195,7 @@ def draw_batch(
             continue
         index, start = clips.example(seed=seed, drawn_before=turn - pictures_before)
         index = clips.whole(index)
-        frames, draw = _frames_of(clips, index, start, at), generator("clip", *at)
+        frames, draw = _frames_of(clips, index, start, at, num_frames), generator("clip", *at)
         shown.append(_draw_clip(clips, index, frames, spot, draw=draw, flip_prob=flip_prob, drop_prob=drop_prob))
     picture_share = num_picture_places / len(places)
     return tuple(
@@ -276,18 +292,29 @@ def _draw_pictures(
         )
 
 
-def _frames_of(clips: TrainingClips, index: int, start: int, at: tuple[int, int, int]) -> Tensor:
+def _frames_of(
+    clips: TrainingClips, index: int, start: int, at: tuple[int, int, int], num_frames: int | None
+) -> Tensor:
     """The window of a clip that is shown, f h w c. start: its first frame, -1 to draw it; at: seed, step and place"""
-    if clips.num_frames is None:
+    if num_frames is None:
         return clips.frames[index]
-    if clips.length(index) <= clips.num_frames:
-        start = 0
-    if start < 0:
+    length = clips.length(index)
+    if length == 1:
+        return clips.frames[index].expand(num_frames, -1, -1, -1)
+    if clips.is_spread:
+        midpoints = (torch.arange(num_frames) + 0.5) * length / num_frames
+        return clips.frames[index][midpoints.long()] if num_frames < length else clips.frames[index]
+    match clips.window:
+        case "head":
+            free = 0
+        case "random":
+            start, free = 0, length - num_frames
+        case "every":  # its windows are of the most frames: of fewer a part is shown
+            free = min(clips.most_frames or num_frames, length) - num_frames
+    if free > 0:
         # A generator of its own: what else is drawn for the place is the same for clips of any length.
-        draw = generator("window", *at)
-        start = int(torch.randint(clips.length(index) - clips.num_frames + 1, (), generator=draw))
-    frames = clips.frames[index, slice(start, start + clips.num_frames)]
-    return frames.expand(clips.num_frames, -1, -1, -1) if len(frames) == 1 else frames
+        start += int(torch.randint(free + 1, (), generator=generator("window", *at)))
+    return clips.frames[index, slice(start, start + num_frames)]
 
 
 def _window_starts(length: int, num_frames: int, window: WindowName) -> list[int]:

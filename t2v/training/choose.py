@@ -155,17 +155,18 @@ def measure_cost(
     """Time the loop's own steps on made-up clips. precision None: probe for the better one first."""
     # What a clock says is agreed on at once: processes that went on differently would wait for each other for ever.
     chosen = agreed(precision or probe_precision(recipe, cond_dim=cond_dim, device=device))
-    training = _made_up_run(recipe, cond_dim=cond_dim, device=device, precision=chosen)
+    training = _made_up_run(_of_mean_length(recipe), cond_dim=cond_dim, device=device, precision=chosen)
     first = agreed(_seconds(training.take_step))  # allocates and warms up
     # Not longer than a short run is worth.
     num_timed = max(1, min(20, recipe.train.num_steps // 20, int(MEASURED_S / first)))
     step_s = statistics.median(_seconds(training.take_step) for _ in range(num_timed))
-    sheet_s = num_prompts * _seconds_per_sample(training)
+    sheet_s = num_prompts * _seconds_per_sample(training, recipe.data.num_frames)
     return agreed(Cost(step_s, sheet_s, training.global_batch, chosen))
 
 
 def seconds_per_step(recipe: Recipe, *, cond_dim: int | None, device: torch.device, precision: Precision) -> float:
     """About what an optimizer step takes, from as few passes as tell; MEASURED_S or one pass of one clip suffice."""
+    recipe = _of_mean_length(recipe)
     train = recipe.train
     num_clips = train.batch_size * train.accumulation
     share = {"batch_size": 1, "accumulation": 1}
@@ -207,7 +208,7 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _seconds_per_sample(training: Training) -> float:
+def _seconds_per_sample(training: Training, num_frames: int) -> float:
     """What one clip of a sample sheet takes, from its second denoising step; the first warms up."""
     recipe = training.plan.recipe
     data, settings, cond_dim = recipe.data, sample_settings(recipe), training.plan.cond_dim
@@ -216,7 +217,7 @@ def _seconds_per_sample(training: Training) -> float:
         build_diffusion(recipe),
         text=None if cond_dim is None else _made_up_text(cond_dim),
         num_clips=1,
-        shape=(data.channels, data.num_frames, data.size, data.size),
+        shape=(data.channels, num_frames, data.size, data.size),
         seed=0,
         settings=settings,
         precision=training.plan.precision,
@@ -291,7 +292,14 @@ def made_up_passes(recipe: Recipe, cond_dim: int | None, *, picture_share: float
 
 
 def _of_frames(recipe: Recipe, num_frames: int) -> Recipe:
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"num_frames": num_frames})})
+    alone = {"num_frames": num_frames, "lengths": None}
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=alone)})
+
+
+def _of_mean_length(recipe: Recipe) -> Recipe:
+    """With clips of one length, which cost what those of the recipe cost on average."""
+    lengths = recipe.data.lengths
+    return recipe if lengths is None else _of_frames(recipe, round(sum(lengths) / 2))
 
 
 def _made_up_clips(recipe: Recipe, cond_dim: int | None) -> TrainingClips:

@@ -81,7 +81,7 @@ def load_run_clips(path: Path, recipe: Recipe, say: Say) -> LoadedClips:
         known = f", from {count(len(shards), 'shard')}, each decoded when it is drawn"
     stills = sum(record.num_frames == 1 for record in loaded.scan.looked_at)
     held = f", {stills} of a single frame," if stills else ""
-    say(f"{len(loaded.records)} clips{held} as {data.num_frames} frames of {data.size}x{data.size}{left_out}{known}")
+    say(f"{len(loaded.records)} clips{held} as {data.most_frames} frames of {data.size}x{data.size}{left_out}{known}")
     return loaded
 
 
@@ -155,6 +155,8 @@ def clips_to_draw_from(captions: RunCaptions, clips: LoadedClips, plan: Plan) ->
     return replace(
         captions.training_clips(clips),
         num_frames=data.num_frames,
+        lengths=data.lengths,
+        is_spread=data.fps is None,
         window=data.window or TrainingClips.window,
         still_share=plan.still_share,
         frame_share=plan.recipe.train.frame_share,

@@ -89,6 +89,8 @@ def choose_compiled(
     train = recipe.train
     if train.compile == "never":
         return Compilation(False, "as asked")
+    if recipe.data.lengths is not None:
+        return Compilation(False, "clips of every length would be compiled anew")
     compiler = cpp_compiler()
     if train.compile == "auto":
         run_s = train.num_steps * cost.seconds_per_step

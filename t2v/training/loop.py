@@ -216,7 +216,7 @@ class Training:
                     if self.loss_history is not None:
                         weighed = losses * self.loss_history.weights(batch.t).to(losses)
                         # The mean over one frame spreads more than that over many, and would tell of stills alone.
-                        if batch.num_frames == self.plan.recipe.data.num_frames:
+                        if batch.num_frames > 1 or self.plan.recipe.data.num_frames == 1:
                             pairs[: len(losses)] = torch.stack((batch.t.to(losses), losses.detach()), dim=1)
                     loss = batch.share * weighed.mean() / num_passes
                     self.accelerator.backward(self.scaler.scale(loss))

@@ -214,6 +214,53 @@ def test_every_window_is_an_example_of_its_own_and_comes_up_once_an_epoch() -> N
         assert batch.text["pooled"][:, 0].tolist() == [frames[0] // 10 for frames in shades(batch.x0)]
 
 
+def lengths_met(source: TrainingClips, *, steps: int) -> set[int]:
+    met = set()
+    for step in range(steps):
+        one = {len(frames) for frames in shades(draw(source, range(8), step=step).x0)}
+        assert len(one) == 1  # all of a step, as they go through the network together
+        met |= one
+    return met
+
+
+def test_each_step_shows_clips_of_one_of_the_lengths() -> None:
+    source = numbered(6, 6, 6, num_frames=4, lengths=(3, 6), is_spread=True)
+    assert lengths_met(source, steps=40) == {3, 4, 5, 6}
+    whole, parts = draw(source, range(8)), [draw(source, range(0, 3)), draw(source, range(3, 8))]
+    assert torch.equal(whole.x0, torch.cat([part.x0 for part in parts]))
+
+
+def test_fewer_frames_are_spread_over_the_whole_time_of_a_clip() -> None:
+    source = numbered(6, lengths=(2, 6), is_spread=True)
+    met = {tuple(frames) for frames in shown(source, steps=40)}
+    assert met == {(1, 4), (1, 3, 5), (0, 2, 3, 5), (0, 1, 3, 4, 5), (0, 1, 2, 3, 4, 5)}
+
+
+@pytest.mark.parametrize("window", ["random", "every"])
+def test_at_a_fixed_rate_fewer_frames_are_a_part_from_anywhere_in_the_clip(window: str) -> None:
+    source = numbered(7, num_frames=4, lengths=(3, 5), window=window)
+    met = {tuple(frames) for frames in shown(source, steps=80)}
+    anywhere = {tuple(range(start, start + length)) for length in (3, 4, 5) for start in range(8 - length)}
+    assert met == anywhere - ({(1, 2, 3, 4, 5)} if window == "every" else set())  # those of five begin at 0 and 2
+
+
+def test_the_head_of_a_clip_begins_with_it_at_any_length() -> None:
+    source = numbered(7, num_frames=4, lengths=(3, 5), window="head")
+    assert {tuple(frames) for frames in shown(source, steps=40)} == {(0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 4)}
+
+
+def test_a_still_without_a_share_stands_still_for_any_length() -> None:
+    source = numbered(1, num_frames=4, lengths=(3, 5), is_spread=True)
+    assert {tuple(frames) for frames in shown(source, steps=40)} == {(0,) * 3, (0,) * 4, (0,) * 5}
+
+
+def test_a_place_of_pictures_shows_as_many_at_any_length() -> None:
+    source = numbered(6, 6, 6, num_frames=4, lengths=(3, 6), is_spread=True, frame_share=0.5)
+    for step in range(8):
+        clips, pictures = draw_parts(source, range(8), step=step)
+        assert len(clips.x0) == 4 and pictures.x0.shape[:3:2] == (16, 1)
+
+
 @pytest.mark.parametrize("share", [0.25, 1 / 3, 0.9])
 def test_stills_take_their_share_of_every_stretch_of_places(share: float) -> None:
     source = numbered(3, 1, 1, 1, still_share=share)

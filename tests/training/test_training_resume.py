@@ -35,6 +35,19 @@ def test_a_resume_needs_no_options(bench) -> None:
     assert ready.training.plan.recipe.train.seed == 7
 
 
+def test_a_run_of_clips_of_many_lengths_is_resumed_exactly(bench) -> None:
+    many = {"data.num_frames": "3", "data.lengths": "[2,5]", "train.frame_share": "0.5"}
+    many["diffusion.timesteps"] = '"loss_second_moment"'
+    asked = {"overrides": many, "num_steps": 6}
+    unbroken = bench.train(**asked).training
+    lengths = {batch.num_frames for unbroken.step in range(20) for batch in unbroken._batches(0)}
+    assert lengths == {1, 2, 3, 4, 5}
+    other = {"out": bench.folder / "other"}
+    for up_to in (3, None):
+        bench.train(up_to=up_to, **asked, **other)
+    assert bench.same(bench.weights(RunFolder(other["out"])), bench.weights())
+
+
 def test_another_seed_is_another_run(bench) -> None:
     bench.train(seed=1)
     bench.train(seed=2, out=bench.folder / "other")

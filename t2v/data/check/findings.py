@@ -160,7 +160,7 @@ _PICTURES: tuple[tuple[str, Level, str, _Holds], ...] = (
         "short",
         "note",
         "with fewer frames than are seen: some pictures repeat",
-        lambda clip, look, recipe: 1 < clip.num_frames < recipe.data.num_frames and not recipe.data.fps,
+        lambda clip, look, recipe: 1 < clip.num_frames < recipe.data.most_frames and not recipe.data.fps,
     ),
     (
         "sparse",

@@ -42,7 +42,7 @@ def _draw_head(draw: ImageDraw.ImageDraw, report: Report, width: int, *, num_sho
     room = width - 2 * MARGIN
     data = report.recipe.data
     some = "" if num_shown == num_rows else f"; {count(num_shown, 'clip')} of {num_rows:,} are shown, evenly spread"
-    seen = f"{data.num_frames} pictures of {data.size} x {data.size}, of which {PICTURES} at most are shown{some}"
+    seen = f"{data.most_frames} pictures of {data.size} x {data.size}, of which {PICTURES} at most are shown{some}"
     _write(draw, (MARGIN, 14), f"{report.scan.folder}: {summary(report)}", room, size=18, ink=INK)
     _write(draw, (MARGIN, 42), f"{report.verdict}.  {seen}", room, size=13, ink=FAINT)
 

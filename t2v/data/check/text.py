@@ -54,7 +54,7 @@ def totals(report: Report) -> Iterator[tuple[str, str]]:
     clips, data, split = report.scan.clips, report.recipe.data, report.seen.split
     kind = {1: "grey", 3: "colour", 4: "colour with transparency"}[data.channels]
     background = "" if data.channels == 4 else f", on {data.background} where transparent"
-    pictures = f"{count(data.num_frames, 'picture')} of {data.size} x {data.size} in {kind}"
+    pictures = f"{count(data.most_frames, 'picture')} of {data.size} x {data.size} in {kind}"
     yield "seen as", f"{pictures}, made square by data.fit={data.fit}{background}"
     yield "formats", _counted(Counter(clip.format for clip in clips))
     yield "frames", spread([clip.num_frames for clip in clips])
