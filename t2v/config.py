@@ -229,6 +229,11 @@ class ModelSettings(Settings):
         128, ge=32, le=1024, multiple_of=32, description="channels of the tokens that token_pooling and cross_attn read"
     )
     token_layers: int = Field(0, ge=0, le=12, description="trainable layers over these tokens")
+    interval: bool = Field(
+        False,
+        description="tell the network the time between two frames, so that the rate asked for changes the motion; a "
+        "network without text is not told",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -75,6 +75,7 @@ def sample_clips(
     seed: int,
     seeds: Sequence[int] | None = None,
     settings: GenerationSettings,
+    interval_ms: float | None = None,
     precision: str = "fp32",
 ) -> Iterator[SamplingStep]:
     """Draw clips by the settings' sampler, steps, guidance and thresholding.
@@ -83,6 +84,7 @@ def sample_clips(
     negative: of one text, to steer away from; None for the learned null
     guide: a weaker network to steer away from instead, which is told the same text
     shape: c f h w of one clip
+    interval_ms: from frame to frame, of which networks are told that learned it; None tells them nothing
     precision: arithmetic of the networks, a name of config.PrecisionName but auto
 
     The noise of clip k is a function of (seed, k), drawn on the CPU whatever the device. With `seeds`, one a clip, each
@@ -109,8 +111,8 @@ def sample_clips(
             network,
             draw.noise(-1),
             noise=dropped(tempered(draw.noise, settings.temperature), settings.noise_dropout, coins=draw.coins),
-            text=None if text is None else text.at(slice(clips.start, clips.stop)).as_input(device),
-            negative=None if negative is None else negative.repeated(len(clips)).as_input(device),
+            text=None if text is None else told(text.at(slice(clips.start, clips.stop)), interval_ms, device),
+            negative=None if negative is None else told(negative.repeated(len(clips)), interval_ms, device),
             sampler=settings.sampler,
             eta=settings.eta,
             guidance=guidance,
@@ -119,6 +121,14 @@ def sample_clips(
         )
         for step in _stepwise(steps, device, precision):
             yield SamplingStep(clips, step.index, step.num_steps, step.x_t, step.x0)
+
+
+def told(text: TextFeatures, interval_ms: float | None, device: torch.device) -> dict[str, Tensor]:
+    """What a network is told of clips: their texts, and the time from frame to frame where it is known."""
+    given = text.as_input(device)
+    if interval_ms is not None:
+        given["interval"] = torch.full((len(text.pooled),), interval_ms, device=device)
+    return given
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from t2v.diffusion.spacing import says_its_steps, space
 from t2v.errors import ClipError, GenerationError, TextEncoderError
 from t2v.model.text import TextEncoder, TextFeatures, joined
 from t2v.runtime import Precision, choose_precision, pick_device
-from t2v.sampling import SamplingStep, build_diffusion, sample_clips, to_uint8
+from t2v.sampling import SamplingStep, build_diffusion, sample_clips, to_uint8, told
 
 MAX_DRAWN_SEED = 2**32  # short enough to read out and type again
 MIN_FPS, MAX_FPS = 0.01, 50.0  # what a GIF can show
@@ -255,6 +255,7 @@ class GenerationService:
             seed=used.seed,
             seeds=seeds,
             settings=used,
+            interval_ms=1000 / used.fps,
             precision=self.precision.name,
         )
         started = time.perf_counter()
@@ -286,9 +287,9 @@ class GenerationService:
         """What the network is told of clips with these captions, an empty one as no text; None for a model without."""
         if self.header.cond_dim is None:
             return None
-        told = joined([self._encode(caption) for caption in captions]).as_input(self.device)
+        features = joined([self._encode(caption) for caption in captions])
         is_null = torch.tensor([not caption for caption in captions])
-        return told | {"is_null": is_null.to(self.device)}
+        return told(features, self.header.frame_ms, self.device) | {"is_null": is_null.to(self.device)}
 
     def _encode(self, text: str) -> TextFeatures:
         """Those of one text, computed once; the oldest of MAX_KEPT_TEXTS makes room for a new one."""

@@ -321,6 +321,18 @@ def test_of_a_model_of_many_lengths_each_is_as_trained(make_checkpoint):
     assert GenerationService.load(rate, device="cpu").resolve(asked("", num_frames=6)).fps == 8
 
 
+def test_the_rate_asked_for_is_told_to_a_network_that_knows_rates(make_checkpoint, fake_encoder):
+    told = GenerationService.load(
+        make_checkpoint(cond_dim=fake_encoder.dim, recipe={"model": {"interval": True}}), device="cpu"
+    )
+    with torch.no_grad():
+        told.network.interval_mlp[-1].weight.normal_(generator=torch.Generator().manual_seed(0))
+    slow, fast = (frames(told, asked(fps=fps)) for fps in (4, 16))
+    assert not np.array_equal(slow, fast)
+    assert np.array_equal(slow, frames(told, asked(fps=4)))
+    assert np.array_equal(frames(told, asked()), frames(told, asked(fps=8)))  # as trained: 125 ms from frame to frame
+
+
 def test_hints_name_what_training_never_saw(service):
     assert service.hints(asked("red fierworks at dawn")) == [
         "the words 'fierworks' (the nearest is 'fireworks') and 'dawn' were in no caption"

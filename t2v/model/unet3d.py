@@ -42,7 +42,8 @@ class Unet3D(nn.Module):
     cross_attn: pixels look at the tokens, after those of their frame; one value for all levels or one a level, and the
         middle as the last level.
     token_dim, token_layers: width of the tokens that these read, and trainable layers before; see TokenReader.
-    The original has none of the last four, and an unconditional network has no use for them.
+    interval: the network is told the time between two frames, beside the timestep; at first it changes nothing.
+    The original has none of the last five, and an unconditional network has no use for them.
     """
 
     checkpoint_activations = False  # for training: compute the insides of blocks and attentions again for gradients
@@ -71,6 +72,7 @@ class Unet3D(nn.Module):
         cross_attn: bool | Sequence[bool] = False,
         token_dim: int = 128,
         token_layers: int = 0,
+        interval: bool = False,
     ) -> None:
         super().__init__()
         if dim % 2 or attn_dim_head % 2 or not init_kernel_size % 2:
@@ -119,12 +121,17 @@ class Unet3D(nn.Module):
         # reads the first columns. A bias for each number of heads would part levels that now learn it together.
         self.relative_bias = RelativePositionBias(max(heads))
         self.time_mlp = nn.Sequential(nn.Linear(dim, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim))
+        self.interval_mlp = None
         if cond_dim is not None:
             self.null_text = nn.Parameter(torch.randn(cond_dim))
             self.register_buffer("text_mean", torch.zeros(cond_dim))
             self.register_buffer("text_std", torch.ones(cond_dim))
             if self.reads_tokens:
                 self.token_reader = TokenReader(cond_dim, token_dim, num_layers=token_layers, pools=token_pooling)
+
+            if interval:
+                self.interval_mlp = nn.Sequential(nn.Linear(dim, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim))
+                _zero(self.interval_mlp[-1])
 
         self.init_conv = FrameConv(
             channels * patch**2, init_dim, kernel_size=init_kernel_size, padding=init_kernel_size // 2
@@ -159,8 +166,8 @@ class Unet3D(nn.Module):
         x: b c f h w in the parameters' dtype; h and w multiples of size_step
         t: b, fractions allowed
         text: `pooled` b cond_dim and `is_null` b bool, true where the learned null embedding takes the caption's
-            place; where reads_tokens also `tokens` b l cond_dim and `mask` b l bool, true where there is a token; None
-            is null for every clip
+            place; where reads_tokens also `tokens` b l cond_dim and `mask` b l bool, true where there is a token;
+            perhaps `interval` b, ms from frame to frame, 0 where it is not told; None is null for every clip
         focus_present_mask: b bool; frames of a masked clip do not see each other, save in the first attention, which
             the original leaves out. Training shows stills as clips of one frame, which has nothing else to see.
         Returns b out_dim f h w.
@@ -241,6 +248,8 @@ class Unet3D(nn.Module):
             if text is not None:
                 raise ValueError("this network was built without cond_dim and takes no text")
             return time_emb, None
+        if self.interval_mlp is not None and text is not None and "interval" in text:
+            time_emb = time_emb + self._interval_emb(text["interval"], dtype)
         parts = [time_emb, self._text_emb(text, num_clips=len(t))]
         if not self.reads_tokens:
             return torch.cat(parts, dim=-1), None
@@ -248,6 +257,15 @@ class Unet3D(nn.Module):
         if self.token_reader.pool is not None:
             parts.append(self.token_reader.pooled(tokens))
         return torch.cat(parts, dim=-1), tokens
+
+    def _interval_emb(self, interval: Tensor, dtype: torch.dtype) -> Tensor:
+        """b 4 * dim; nothing where no interval is told. interval: b, ms."""
+        assert self.interval_mlp is not None
+        # Of 10 ms to 1 s in the range that timesteps have, twice as long always as far.
+        octaves = 100 * interval.float().clamp_min(1).log2()
+        angles = sinusoidal(octaves, dim=self.dim, dtype=torch.promote_types(dtype, torch.float32))
+        emb: Tensor = self.interval_mlp(angles.to(dtype))
+        return torch.where(interval[:, None] > 0, emb, 0.0)
 
     def _text_emb(self, text: Mapping[str, Tensor] | None, *, num_clips: int) -> Tensor:
         if text is None:

@@ -53,6 +53,7 @@ class TrainingClips:
     is_spread: whether a window of fewer frames than there are spans the clip's time, or shows a part frame by frame
     window: where a clip of more frames is looked into: at its head, at random each time it comes up, or at every one of
         the windows that cover it, each an example of its own
+    times: ms of each clip, or with is_spread false of each frame of it; None where the network is not told
     still_share: of the places, in [0, 1), those that show stills as clips of one frame; None shows a still as a clip
         that stands still
     frame_share: of the places, in [0, 1), those that show single frames of clips as if they were stills
@@ -70,6 +71,7 @@ class TrainingClips:
     still_share: float | None = None
     frame_share: float = 0.0
     tokens: Sequence[np.ndarray] | None = None
+    times: Sequence[float] | None = None
 
     @cached_property
     def windows(self) -> np.ndarray:
@@ -210,6 +212,7 @@ class _Drawn:
     frames: Tensor  # f h w c, uint8
     caption: int  # row of the captions' features; -1 where the text is hidden or missing
     spot: float  # where in all the probability of timesteps, [0, 1), its own lies
+    interval: float  # ms from frame to frame; 0 where it is not told, or there is one frame
     draw: torch.Generator  # where the clip's noise comes from next
 
 
@@ -226,6 +229,8 @@ def _batch(
             "pooled": torch.stack([clips.pooled[max(clip.caption, 0)] for clip in drawn]),
             "is_null": torch.tensor([clip.caption < 0 for clip in drawn]),
         }
+        if clips.times is not None:
+            text["interval"] = torch.tensor([clip.interval for clip in drawn])
         if clips.tokens is not None:
             text |= _padded([clips.tokens[max(clip.caption, 0)] for clip in drawn], clips.num_tokens)
     t = torch.tensor([timestep_at(clip.spot, probabilities, num_timesteps) for clip in drawn])
@@ -247,7 +252,13 @@ def _draw_clip(
     # One coin per clip: flipping frames separately would break the motion.
     if coin < flip_prob and not (caption >= 0 and clips.keeps_side[caption]):
         frames = frames.flip(-2)
-    return _Drawn(frames, -1 if drop_coin < drop_prob else caption, spot, draw)
+    return _Drawn(frames, -1 if drop_coin < drop_prob else caption, spot, _interval(clips, index, len(frames)), draw)
+
+
+def _interval(clips: TrainingClips, index: int, num_frames: int) -> float:
+    if clips.times is None or num_frames == 1:
+        return 0.0
+    return clips.times[index] / (num_frames if clips.is_spread else 1)
 
 
 def _pictures(clips: TrainingClips, places_before: int, at: tuple[int, int, int]) -> Iterator[tuple[int, Tensor]]:

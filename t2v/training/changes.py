@@ -87,7 +87,7 @@ def pace(plan: Plan, step: int, seconds: float) -> float:
 def check_parent(parent: Checkpoint, recipe: Recipe, captions: RunCaptions) -> None:
     """Raise RunError where a run of this recipe and these captions cannot start from the parent's weights."""
     header = parent.header
-    if _network(header.recipe) != _network(recipe):
+    if _network(header.recipe) not in (_network(recipe), _network(_untold(recipe))):
         raise RunError(
             f"{parent.path} has another network than the settings ask for; leave --recipe, --set model.* and --set "
             "diffusion.variance out and its own are taken"
@@ -111,3 +111,8 @@ def check_parent(parent: Checkpoint, recipe: Recipe, captions: RunCaptions) -> N
 def _network(recipe: Recipe) -> tuple[object, ...]:
     """What the shapes of the weights depend on, beside the text."""
     return recipe.model, recipe.data.channels, recipe.diffusion.learns_variance
+
+
+def _untold(recipe: Recipe) -> Recipe:
+    """The same where the network is not told the time between frames: learning that changes nothing at first."""
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"interval": False})})

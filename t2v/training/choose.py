@@ -312,4 +312,5 @@ def _made_up_clips(recipe: Recipe, cond_dim: int | None) -> TrainingClips:
     tokens = None
     if cond_dim is not None and recipe.model.reads_tokens:
         tokens = list(torch.randn(8, MADE_UP_TOKENS, cond_dim, generator=draw).numpy())
-    return TrainingClips(frames, captions, [False] * 8, pooled, tokens=tokens)
+    times = [1000.0] * 8 if recipe.model.interval else None
+    return TrainingClips(frames, captions, [False] * 8, pooled, tokens=tokens, times=times)

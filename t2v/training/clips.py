@@ -56,6 +56,11 @@ def load_run_clips(path: Path, recipe: Recipe, say: Say) -> LoadedClips:
                 )
             if data.hold_out:
                 raise SettingsError("data.hold_out goes by the content of clips, which shards are not searched for")
+            if recipe.model.interval and data.fps is None:
+                raise SettingsError(
+                    "model.interval needs data.fps here: how long a clip lasts is not known before it is drawn from "
+                    "its shard"
+                )
             if recipe.train.frame_share:
                 raise SettingsError(
                     "train.frame_share takes frames of any clip at any time, and shards are read in order"
@@ -157,10 +162,18 @@ def clips_to_draw_from(captions: RunCaptions, clips: LoadedClips, plan: Plan) ->
         num_frames=data.num_frames,
         lengths=data.lengths,
         is_spread=data.fps is None,
+        times=_times(clips, plan.recipe),
         window=data.window or TrainingClips.window,
         still_share=plan.still_share,
         frame_share=plan.recipe.train.frame_share,
     )
+
+
+def _times(clips: LoadedClips, recipe: Recipe) -> Sequence[float] | None:
+    if not recipe.model.interval:
+        return None
+    fps = recipe.data.fps
+    return [record.duration_ms if fps is None else 1000 / fps for record in clips.records]
 
 
 def frame_ms(records: Sequence[ClipRecord], data: DataSettings) -> float:

@@ -27,7 +27,13 @@ def sample_settings(recipe: Recipe) -> GenerationSettings:
 
 
 def draw_samples(
-    network: nn.Module, recipe: Recipe, text: TextFeatures | None, *, num_clips: int, precision: str
+    network: nn.Module,
+    recipe: Recipe,
+    text: TextFeatures | None,
+    *,
+    num_clips: int,
+    frame_ms: float,
+    precision: str,
 ) -> np.ndarray:
     """One clip for each prompt. text: of n, or None for an unconditional model. Returns uint8 n f h w c."""
     data = recipe.data
@@ -39,6 +45,7 @@ def draw_samples(
         shape=(data.channels, data.num_frames, data.size, data.size),
         seed=SAMPLE_SEED,
         settings=sample_settings(recipe),
+        interval_ms=frame_ms,
         precision=precision,
     )
     return np.concatenate([to_uint8(step.x_t).numpy() for step in steps if step.is_last])

@@ -70,6 +70,7 @@ class ReadyRun:
             plan.recipe,
             self.text,
             num_clips=len(plan.prompts),
+            frame_ms=plan.frame_ms,
             precision=plan.precision,
         )
         sheet = write_sheet(training.run.samples, training.step, clips, plan.prompts, plan.frame_ms)
@@ -156,7 +157,8 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
         prompts=prompts,
     )
     if parent is not None:
-        network.load_state_dict({name: tensor.float() for name, tensor in parent.weights.items()})
+        # What the parent does not have changes nothing at first; check_parent allows for nothing else.
+        network.load_state_dict(network.state_dict() | {name: each.float() for name, each in parent.weights.items()})
         say(f"weights from {parent.path}, trained for {parent.header.step} steps")
     elif captions.pooled is not None:
         network.set_text_statistics(captions.pooled, captions.tokens())

@@ -367,3 +367,20 @@ def test_tokens_come_with_their_captions_padded_to_the_longest_of_all() -> None:
         number = tokens[int(text["pooled"][row, 0])].shape[0]
         assert text["mask"][row].tolist() == [place < number for place in range(4)]
         assert torch.equal(text["tokens"][row][:number], torch.full((number, 5), float(number)))
+
+
+def test_each_clip_says_the_time_between_its_frames() -> None:
+    spread = numbered(6, 6, times=[600.0, 1200.0], lengths=(3, 6), is_spread=True)
+    for step in range(10):
+        batch = draw(spread, range(8), step=step, drop_prob=0.0)
+        durations = [[600.0, 1200.0][frames[0] // 10] for frames in shades(batch.x0)]
+        assert batch.text["interval"].tolist() == [duration / batch.num_frames for duration in durations]
+    fixed = numbered(7, 7, times=[125.0, 125.0], lengths=(3, 5))
+    assert set(draw(fixed, range(8)).text["interval"].tolist()) == {125.0}
+    assert "interval" not in draw(numbered(7), range(8)).text
+
+
+def test_pictures_say_no_time() -> None:
+    source = numbered(6, 6, 6, times=[600.0] * 3, is_spread=True, num_frames=6, frame_share=0.5)
+    clips, pictures = draw_parts(source, range(8))
+    assert set(clips.text["interval"].tolist()) == {100.0} and not pictures.text["interval"].any()

@@ -9,7 +9,7 @@ from t2v.data.pack import pack_folder
 from t2v.data.pixels import Pixels
 from t2v.data.shards import find_shards, load_shards
 from t2v.data.stream import StreamedClips
-from t2v.errors import RunError
+from t2v.errors import RunError, SettingsError
 from t2v.training.batches import MappedClips, TrainingClips, streamed_index
 
 SMALL = Pixels(num_frames=2, size=8, channels=3, background="white", fit="crop")
@@ -129,3 +129,12 @@ def test_the_checkpoint_knows_how_many_clips_it_has_seen_and_their_words(bench, 
     header = bench.train(clips=shards).training.header()
     assert header.num_clips == 13
     assert "clip" in header.words
+
+
+def test_shards_do_not_say_how_long_a_clip_lasts(bench, shards) -> None:
+    told = {"model.interval": "true"}
+    with pytest.raises(SettingsError, match=r"model\.interval needs data\.fps here"):
+        bench.open(clips=shards, overrides=told)
+    ready = bench.train(clips=shards, overrides=told | {"data.fps": "10"})
+    batch = ready.training._batches(0)[0]
+    assert set(batch.text["interval"].tolist()) == {100.0}
