@@ -122,10 +122,10 @@ def allowed(side: Side, sides: list[Side], asked: argparse.Namespace) -> float:
 
 
 def judging_times(first: float) -> Iterator[float]:
-    """Minutes, each 1.25 times those before: a curve is read on a logarithmic axis."""
+    """Minutes, each 1.5 times those before: a curve is read on a logarithmic axis, and judging theirs takes long."""
     while True:
         yield first
-        first *= 1.25
+        first *= 1.5
 
 
 def draw_clips(folder: Path, num_clips: int) -> None:
