@@ -430,13 +430,13 @@ class GenerationSettings(Settings):
         json_schema_extra={"usual_max": 128},
     )
     num_steps: int = Field(
-        20,
+        16,
         ge=1,
         le=1000,
         description="denoising steps; more is slower and cleaner",
         json_schema_extra={"usual_max": 100},
     )
-    sampler: SamplerName = Field("ddim", description="how the noise is removed")
+    sampler: SamplerName = Field("unipc", description="how the noise is removed")
     spacing: str = Field(
         "trailing",
         max_length=100,

@@ -7,9 +7,9 @@ from t2v.config import PresetName
 
 # Each names the same settings. `normal` is what GenerationSettings says where nothing is asked for.
 PRESETS: Final[Mapping[PresetName, Mapping[str, Any]]] = {
-    "draft": {"num_steps": 8, "sampler": "ddim"},
-    "normal": {"num_steps": 20, "sampler": "ddim"},
-    "best": {"num_steps": 50, "sampler": "ddim"},
+    "draft": {"num_steps": 8, "sampler": "unipc"},
+    "normal": {"num_steps": 16, "sampler": "unipc"},
+    "best": {"num_steps": 50, "sampler": "unipc"},
 }
 PRESET_NAMES: Final[tuple[PresetName, ...]] = get_args(PresetName)
 PRESET_SETTINGS: Final = tuple(PRESETS["normal"])

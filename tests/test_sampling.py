@@ -57,7 +57,7 @@ def sampled(num_clips, *, network=None, guide=None, seed=1, text=None, negative=
         num_clips=num_clips,
         shape=SHAPE,
         seed=seed,
-        settings=GenerationSettings(**({"num_steps": 4} | settings)),
+        settings=GenerationSettings(**({"num_steps": 4, "sampler": "ddim"} | settings)),
     )
     return list(steps)
 

@@ -253,7 +253,7 @@ def test_a_spacing_that_says_its_steps_has_the_last_word(make_checkpoint):
         ({"temperature": 0.5}, "no fresh noise"),
         ({"sampler": "unipc", "own_noise": True}, "no use for own_noise"),
         ({"sampler": "ddpm", "temperature": 0.5}, None),
-        ({"eta": 0.5, "noise_dropout": 0.5, "own_noise": True}, None),
+        ({"sampler": "ddim", "eta": 0.5, "noise_dropout": 0.5, "own_noise": True}, None),
     ],
 )
 def test_a_choice_without_effect_is_said(make_checkpoint, choices, hint):

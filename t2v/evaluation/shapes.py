@@ -47,6 +47,8 @@ MIN_PRESENCE = 0.2  # share of the frames in which as many subjects must be seen
 
 EDGE = 2  # pixels around a patch in which its soft edge lies
 FOLDS = (2, 3, 4, 5)
+LEAST_COLOUR = 1e-6  # squared; opposite colours cancel out
+LEAST_AREA = 1e-6  # pixels; of a mess of colours one may take away as much as another adds, or more
 MIN_SYMMETRY, MAX_SYMMETRY = 0.6, 1.6  # a shape's own moment, where 1 is as it should be; coarse pixels make it larger
 MAX_LOPSIDED = 0.03  # c_2 of area 1; an ellipse of 1.2 to 1 has 0.03
 MAX_SPREAD = 0.025  # second moment beyond that of the shape
@@ -137,17 +139,17 @@ def _sight(frame: FloatArray, ground: FloatArray, patch: Patch, others: list[Pat
     colour = colours[strength >= 0.85 * np.quantile(strength, 0.9)].mean(axis=0)
     top, left = max(0, patch.rows.min() - EDGE), max(0, patch.columns.min() - EDGE)
     bottom, right = patch.rows.max() + EDGE + 1, patch.columns.max() + EDGE + 1
-    alpha = (frame[top:bottom, left:right] - ground) @ (colour / (colour @ colour))
+    alpha = (frame[top:bottom, left:right] - ground) @ (colour / max(float(colour @ colour), LEAST_COLOUR))
     if others:
         alpha[_near(others, frame.shape[:2], but=patch)[top:bottom, left:right]] = 0
     y, x = np.mgrid[top : top + alpha.shape[0], left : left + alpha.shape[1]] + 0.5
-    area = alpha.sum()
+    area = max(float(alpha.sum()), LEAST_AREA)
     middle_x, middle_y = (alpha * x).sum() / area, (alpha * y).sum() / area
     z = (x - middle_x) + 1j * (y - middle_y)
     # Far from the shape there is only noise, which high powers would make loud.
     reach = np.hypot(patch.columns + 0.5 - middle_x, patch.rows + 0.5 - middle_y).max() + 1
     alpha = np.where(np.abs(z) <= reach, alpha, 0)
-    area = alpha.sum()
+    area = max(float(alpha.sum()), LEAST_AREA)
     moments = np.array([(alpha * z**fold).sum() / area ** (fold / 2 + 1) for fold in FOLDS])
     spread = (alpha * np.abs(z) ** 2).sum() / area**2 - EDGE_SPREAD / area
     return Sight(

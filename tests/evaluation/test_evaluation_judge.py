@@ -216,6 +216,15 @@ def test_there_is_nothing_in_noise_in_black_or_in_one_colour(size):
     assert judge(grey).backdrop == "grey"
 
 
+def test_a_patch_whose_colours_cancel_out_is_no_shape():
+    """White and black on grey, of which one takes away what the other adds: of young models there are such clips."""
+    clip = np.full((8, 64, 64, 3), 128, np.uint8)
+    patch = np.full(100, 45, np.uint8)
+    patch[:20] = 255
+    clip[:, 20:30, 20:30] = patch.reshape(10, 10, 1)
+    assert not {"circle", "square", "triangle", "star"} & {seen.subject for seen in judge(clip).subjects}
+
+
 @a_few_or(30)
 def test_a_still_shows_a_shape_that_does_nothing_and_no_fireworks(count):
     for clip in worlds("shapes", count):
