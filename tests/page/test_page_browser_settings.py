@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from t2v.data.video_files import write_clip
+from t2v.presets import PRESETS
 
 pytestmark = pytest.mark.browser
 
@@ -63,6 +64,18 @@ def test_a_click_in_the_gallery_brings_the_settings_back_and_they_make_the_same_
     expect(visitor.gallery).to_have_count(3)
     clips = [visitor.file(visitor.gallery.nth(place).locator("img"), tmp_path) for place in range(3)]
     assert clips[0] != clips[2] and clips[0].read_bytes() == clips[2].read_bytes() != clips[1].read_bytes()
+
+
+def test_a_preset_sets_its_settings_and_says_whose_they_are(serve, visit):
+    visitor = visit(serve())
+    draft, normal = (visitor.page.get_by_role("radio", name=name) for name in ("draft", "normal"))
+    expect(normal).to_be_checked()
+    draft.check()
+    expect(visitor.number("num_steps")).to_have_value(str(PRESETS["draft"]["num_steps"]))
+    visitor.set("num_steps", 3)
+    expect(draft).not_to_be_checked()
+    visitor.set("num_steps", PRESETS["normal"]["num_steps"])
+    expect(normal).to_be_checked()
 
 
 def test_a_file_brings_its_settings_back_from_the_box_and_dropped_anywhere(serve, visit, tmp_path):
