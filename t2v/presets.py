@@ -1,4 +1,4 @@
-"""Presets: sampling settings with a name, chosen by measurement (docs/evaluation.md). Nothing here imports torch."""
+"""Presets: sampling settings with a name, chosen by measurement (docs/samplers.md). Nothing here imports torch."""
 
 from collections.abc import Mapping
 from typing import Any, Final, get_args
