@@ -58,7 +58,7 @@ def test_every_setting_of_a_clip_has_the_option_that_generate_has():
 def test_a_table_a_file_and_a_page(t2v, model):
     status, out, err = t2v("evaluate", model, "--only", "alignment", *SMALL, "--json", "r.json", "--html", "r.html")
     assert status == 0, err
-    assert out.startswith("model.safetensors (sha256 ") and "2 steps of ddim, guidance 2" in out
+    assert out.startswith("model.safetensors (sha256 ") and "2 steps of unipc, guidance 2" in out
     assert re.search(r"^  one subject +\d+\.\d% \(\d+-\d+\)", out, re.MULTILINE)
     assert "3 clips to draw: about" in err and err.endswith("wrote r.json\nwrote r.html\n")
     told = json.loads(Path("r.json").read_text())
