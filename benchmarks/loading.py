@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from t2v.config import load_recipe
 from t2v.data.clip import frame_times
 from t2v.data.folder import LoadedClips, load_clips
 from t2v.data.pixels import Pixels
+from t2v.reading import load_recipe
 from t2v.runtime import Precision
 from t2v.training.batches import TrainingClips, draw_batch
 from t2v.training.choose import measure_cost

@@ -29,11 +29,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
+from peer import original_code
 
-INSTALL = "pip install --no-deps video-diffusion-pytorch==0.7.0 einops-exts==0.0.4"
 SIZE, NUM_FRAMES, NUM_TIMESTEPS = 32, 8, 1000
 DROPPED = 0.1  # of the texts
 CLIP_SEED, HELD_OUT_SEED = 0, 1
@@ -228,13 +227,7 @@ class Peer:
         from t2v.data.folder import load_clips
         from t2v.data.pixels import Pixels
 
-        try:
-            # Only its folder reader needs torchvision, of which there is not always a build.
-            for module in ("torchvision", "torchvision.transforms", "torchvision.utils"):
-                sys.modules[module] = MagicMock()
-            import video_diffusion_pytorch.video_diffusion_pytorch as original
-        except ImportError:
-            sys.exit(f"the original is missing; {INSTALL}")
+        original = original_code()
         torch.manual_seed(0)
         self.asked, self.recipe = asked, peer_recipe(asked)
         pixels = Pixels.of(self.recipe.data, self.recipe.limits)
@@ -301,7 +294,7 @@ class Peer:
 
 def peer_recipe(asked: argparse.Namespace) -> Any:
     """The original's settings in our words."""
-    from t2v.config import recipe_from_mapping
+    from t2v.reading import recipe_from_mapping
 
     return recipe_from_mapping(
         {

@@ -27,12 +27,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
+from peer import original_code
 
 TEXT_DIM = 768
-INSTALL = "pip install --no-deps video-diffusion-pytorch==0.7.0 einops-exts==0.0.4"
 FORWARD, GUIDED, TRAINING = "forward", "guided sampling step", "training step"
 GROWTH = {
     "frames": [(1, frames, 64) for frames in (8, 16, 32, 64)],
@@ -202,14 +201,9 @@ def serve(connection: Connection, name: str, weights: Path, shape: Shape) -> Non
 
 def peer_works(weights: Path, shape: Shape, *, lean: bool) -> dict[str, Work]:
     """The original's network, diffusion, average and Adam, called as its Trainer does. Writes its weights."""
-    try:
-        # Only its folder reader needs torchvision, of which there is not always a build.
-        for module in ("torchvision", "torchvision.transforms", "torchvision.utils"):
-            sys.modules[module] = MagicMock()
-        import video_diffusion_pytorch.video_diffusion_pytorch as original
-    except ImportError:
-        sys.exit(f"the original is missing; {INSTALL}")
     import torch
+
+    original = original_code()
 
     before = most_held()
     torch.manual_seed(0)

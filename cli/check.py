@@ -11,8 +11,9 @@ import typer
 
 from t2v.cli.console import answer, progress_bar, say
 from t2v.cli.options import parse_assignments
-from t2v.config import DeviceName, load_recipe
+from t2v.config import DeviceName
 from t2v.errors import DatasetError, SettingsError
+from t2v.reading import load_recipe
 
 if TYPE_CHECKING:
     from t2v.data.check.report import Report

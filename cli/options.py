@@ -10,8 +10,9 @@ import typer
 from annotated_types import Ge, Gt, Le
 from pydantic.fields import FieldInfo
 
-from t2v.config import PresetName, Settings, validate
+from t2v.config import PresetName, Settings
 from t2v.errors import SettingsError
+from t2v.reading import validate
 
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 

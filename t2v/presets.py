@@ -1,7 +1,7 @@
 """Presets: sampling settings with a name, chosen by measurement (docs/samplers.md). Nothing here imports torch."""
 
 from collections.abc import Mapping
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from t2v.config import PresetName
 
@@ -11,7 +11,7 @@ PRESETS: Final[Mapping[PresetName, Mapping[str, Any]]] = {
     "normal": {"num_steps": 16, "sampler": "unipc"},
     "best": {"num_steps": 50, "sampler": "unipc"},
 }
-PRESET_NAMES: Final[tuple[PresetName, ...]] = get_args(PresetName)
+PRESET_NAMES: Final = tuple(PRESETS)
 PRESET_SETTINGS: Final = tuple(PRESETS["normal"])
 
 

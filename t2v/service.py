@@ -284,7 +284,10 @@ class GenerationService:
             yield GenerationStep(step.clips, step.index, step.num_steps, step.x0, finished)
 
     def text(self, captions: Sequence[str]) -> dict[str, Tensor] | None:
-        """What the network is told of clips with these captions, an empty one as no text; None for a model without."""
+        """What the network is told of clips with these captions and the frame rate of training.
+
+        An empty caption is no text; None for a model without.
+        """
         if self.header.cond_dim is None:
             return None
         features = joined([self._encode(caption) for caption in captions])

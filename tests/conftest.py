@@ -118,7 +118,7 @@ def write_checkpoint(
     import torch
 
     from t2v.checkpoint import Header, build_network, save_checkpoint
-    from t2v.config import recipe_from_mapping
+    from t2v.reading import recipe_from_mapping
 
     sections: dict[str, dict[str, Any]] = {
         "data": {"size": 8, "num_frames": 3},

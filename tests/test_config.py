@@ -10,8 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from t2v import config
-from t2v.config import FormatName, GenerationSettings, Recipe, load_recipe, recipe_from_mapping, validate
+from t2v.config import FormatName, GenerationSettings, Recipe
 from t2v.errors import SettingsError
+from t2v.reading import load_recipe, recipe_from_mapping, recipe_keys, recipe_names, validate
 
 SECTIONS = ("data", "text", "model", "diffusion", "train", "limits")
 
@@ -25,14 +26,14 @@ def said(mapping, overrides=None) -> str:
     return message
 
 
-@pytest.mark.parametrize("name", config.recipe_names())
+@pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_loads_and_says_what_it_is_for(name):
     assert load_recipe(name).about
 
 
 def test_every_recipe_file_has_a_name():
     folder = Path(config.__file__).parent / "recipes"
-    assert {file.stem for file in folder.glob("*.toml")} == set(config.recipe_names())
+    assert {file.stem for file in folder.glob("*.toml")} == set(recipe_names())
 
 
 def test_the_classic_recipe_is_the_classic_run():
@@ -68,7 +69,7 @@ def test_an_unknown_recipe_is_answered_with_the_known_ones():
 
 @given(st.data())
 def test_a_key_with_one_letter_missing_is_understood(data):
-    dotted = data.draw(st.sampled_from(config.recipe_keys()))
+    dotted = data.draw(st.sampled_from(recipe_keys()))
     section, _, key = dotted.rpartition(".")
     cut = data.draw(st.integers(0, len(key) - 1))
     misspelled = key[:cut] + key[cut + 1 :]
@@ -95,7 +96,7 @@ def test_a_key_that_people_would_type_is_understood(typed, meant):
 
 def test_a_key_like_no_other_is_answered_with_all():
     message = said({}, {"zzz": "1"})
-    assert all(key in message for key in config.recipe_keys())
+    assert all(key in message for key in recipe_keys())
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -204,7 +205,7 @@ def test_settings_cannot_be_changed():
 
 
 def test_settings_load_without_torch():
-    program = "import sys, t2v, t2v.config; t2v.config.load_recipe('tiny'); print('torch' in sys.modules)"
+    program = "import sys, t2v, t2v.reading; t2v.reading.load_recipe('tiny'); print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
 

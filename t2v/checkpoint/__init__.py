@@ -16,9 +16,10 @@ from torch.overrides import TorchFunctionMode
 
 from t2v.checkpoint.atomic import file_sha256, write_atomically
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
-from t2v.config import Recipe, Settings, validate
+from t2v.config import Recipe, Settings
 from t2v.errors import CheckpointError, SettingsError
 from t2v.model import Unet3D
+from t2v.reading import validate
 
 FORMAT_VERSION = 1
 HEADER_KEY = "t2v"

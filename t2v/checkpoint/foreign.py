@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 
 import t2v
 from t2v.checkpoint import HEADER_KEY, Header, save_checkpoint
-from t2v.config import ModelSettings, Recipe, validate
+from t2v.config import ModelSettings, Recipe
 from t2v.errors import CheckpointError
 from t2v.model.lucidrains import ForeignState, state_from_trainer, unet_weights
+from t2v.reading import validate
 
 CLASSIC_ENCODER = "bert-base-cased"
 # Its GIFs are written at 120 ms a frame.

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from t2v.config import GenerationSettings, validate
+from t2v.config import GenerationSettings
 from t2v.data.video_files import read_metadata
 from t2v.errors import ClipError
+from t2v.reading import validate
 
 
 def read_made_by(path: Path) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from gradio.components import Component
 from pydantic.fields import FieldInfo
 
 from t2v.checkpoint import Header
-from t2v.config import GenerationSettings, validate
+from t2v.config import GenerationSettings
+from t2v.reading import validate
 from t2v.service import MAX_FPS
 
 FIELDS = GenerationSettings.model_fields

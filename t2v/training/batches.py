@@ -7,7 +7,7 @@ costs the same.
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
@@ -18,8 +18,7 @@ from t2v.config import WindowName
 from t2v.data.stream import StreamedClips
 from t2v.diffusion.timesteps import timestep_at
 from t2v.runtime import generator
-
-SHARDS_AT_ONCE = 4
+from t2v.training.order import clip_index, streamed_index
 
 
 @dataclass(frozen=True)
@@ -46,17 +45,17 @@ class TrainingClips:
     captions: for each clip the rows of `pooled` that describe it, -1 for no text; empty where it has no caption
     keeps_side: for each row of `pooled`, whether the caption says left or right
     pooled: m d, one row a caption; None for an unconditional model
-    tokens: for each row of `pooled` the caption's tokens, l d; None where no network reads them
     weights: by clip, how often each of its captions is drawn, relative to the others; of those drawn alike none
     num_frames: of a window, which is what the network sees of a clip; None where it sees all of each
     lengths: fewest and most frames of a window, of which each step takes a number; None where it is num_frames always
     is_spread: whether a window of fewer frames than there are spans the clip's time, or shows a part frame by frame
     window: where a clip of more frames is looked into: at its head, at random each time it comes up, or at every one of
         the windows that cover it, each an example of its own
-    times: ms of each clip, or with is_spread false of each frame of it; None where the network is not told
     still_share: of the places, in [0, 1), those that show stills as clips of one frame; None shows a still as a clip
         that stands still
     frame_share: of the places, in [0, 1), those that show single frames of clips as if they were stills
+    tokens: for each row of `pooled` the caption's tokens, l d; None where no network reads them
+    times: ms of each clip, or with is_spread false of each frame of it; None where the network is not told
     """
 
     frames: Tensor | MappedClips
@@ -75,7 +74,7 @@ class TrainingClips:
 
     @cached_property
     def windows(self) -> np.ndarray:
-        """What an epoch shows once: n 2, a clip and the first frame of its window, -1 to draw that at each visit.
+        """What an epoch shows once: n 2, a clip and the first frame of its window, unless that is drawn at each visit.
 
         Stills are not among them where they have places of their own.
         """
@@ -128,10 +127,9 @@ class TrainingClips:
         return rows if isinstance(rows, StreamedClips) else None
 
     def example(self, *, seed: int, drawn_before: int) -> tuple[int, int]:
-        """Which clip comes after `drawn_before` others, and the first frame of its window, -1 to draw that."""
+        """Which clip comes after `drawn_before` others, and the first frame of its window, unless that is drawn."""
         if self.stream is not None:
-            index = streamed_index(self.stream.sizes, seed=seed, drawn_before=drawn_before)
-            return index, 0 if self.window == "head" else -1
+            return streamed_index(self.stream.sizes, seed=seed, drawn_before=drawn_before), 0
         index, start = self.windows[clip_index(len(self.windows), seed=seed, drawn_before=drawn_before)].tolist()
         return index, start
 
@@ -306,7 +304,7 @@ def _draw_pictures(
 def _frames_of(
     clips: TrainingClips, index: int, start: int, at: tuple[int, int, int], num_frames: int | None
 ) -> Tensor:
-    """The window of a clip that is shown, f h w c. start: its first frame, -1 to draw it; at: seed, step and place"""
+    """The window of a clip that is shown, f h w c. start: where its example begins; at: seed, step and place"""
     if num_frames is None:
         return clips.frames[index]
     length = clips.length(index)
@@ -319,7 +317,7 @@ def _frames_of(
         case "head":
             free = 0
         case "random":
-            start, free = 0, length - num_frames
+            free = length - num_frames
         case "every":  # its windows are of the most frames: of fewer a part is shown
             free = min(clips.most_frames or num_frames, length) - num_frames
     if free > 0:
@@ -329,12 +327,10 @@ def _frames_of(
 
 
 def _window_starts(length: int, num_frames: int, window: WindowName) -> list[int]:
-    """First frames of the windows of a clip that are examples of their own; -1 for one that is drawn each time."""
+    """First frames of the windows of a clip that are examples of their own."""
     last = length - num_frames
-    if window == "head" or last <= 0:
-        return [0]
     # End to end from the first frame on; the last window is flush with the clip's end.
-    return [-1] if window == "random" else [*range(0, last, num_frames), last]
+    return [*range(0, last, num_frames), last] if window == "every" and last > 0 else [0]
 
 
 def _padded(tokens: Sequence[np.ndarray], length: int) -> dict[str, Tensor]:
@@ -368,50 +364,6 @@ def _spots(seed: int, step: int, places: range, global_batch: int) -> list[float
     offset = torch.rand((), generator=draw, dtype=torch.float64).item()
     slots = torch.randperm(global_batch, generator=draw).tolist()
     return [(slots[place] + offset) / global_batch for place in places]
-
-
-def clip_index(num_clips: int, *, seed: int, drawn_before: int) -> int:
-    """Which clip comes after `drawn_before` others: every clip once an epoch, each epoch in an order of its own."""
-    epoch, place = divmod(drawn_before, num_clips)
-    return int(_epoch_order(num_clips, seed, epoch)[place])
-
-
-@lru_cache(maxsize=4)
-def _epoch_order(num_clips: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(num_clips, generator=generator("epoch", seed, epoch))
-
-
-def streamed_index(sizes: tuple[int, ...], *, seed: int, drawn_before: int) -> int:
-    """`clip_index` for clips in shards, which are come to in another order in each epoch, a few shards at once.
-
-    sizes: clips of each shard; the clips are numbered through, shard after shard
-    Of the few, each clip may come before each other: neighbours in a shard are seldom neighbours in a batch, and what
-    is read at a time lies close together.
-    """
-    epoch, place = divmod(drawn_before, sum(sizes))
-    shards, ends = _shard_order(sizes, seed, epoch)
-    group = bisect_right(ends, place)
-    first = group * SHARDS_AT_ONCE
-    start = ends[group - 1] if group else 0
-    at = int(_group_order(ends[group] - start, seed, epoch, group)[place - start])
-    for shard in shards[first : first + SHARDS_AT_ONCE]:
-        if at < sizes[shard]:
-            return sum(sizes[:shard]) + at
-        at -= sizes[shard]
-    raise AssertionError("a place lies in its group")
-
-
-@lru_cache(maxsize=4)
-def _shard_order(sizes: tuple[int, ...], seed: int, epoch: int) -> tuple[list[int], list[int]]:
-    """The shards in the order of an epoch, and how many clips come up to the end of each group of them."""
-    order = torch.randperm(len(sizes), generator=generator("shards", seed, epoch)).tolist()
-    groups = (order[first : first + SHARDS_AT_ONCE] for first in range(0, len(order), SHARDS_AT_ONCE))
-    return order, list(accumulate(sum(sizes[shard] for shard in group) for group in groups))
-
-
-@lru_cache(maxsize=4)
-def _group_order(num_clips: int, seed: int, epoch: int, group: int) -> Tensor:
-    return torch.randperm(num_clips, generator=generator("group", seed, epoch, group))
 
 
 def to_float(frames: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 
 from t2v.checkpoint import Checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
-from t2v.config import Recipe, load_recipe, recipe_from_mapping
+from t2v.config import Recipe
 from t2v.errors import RunError
+from t2v.reading import load_recipe, recipe_from_mapping
 from t2v.training.captions import RunCaptions
 from t2v.training.choose import FITTED
 from t2v.training.plan import OLD_RULES, Plan, differences

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from t2v.checkpoint import build_network
 from t2v.checkpoint.run_folder import RunFolder
-from t2v.config import Recipe, RecipeName, load_recipe
+from t2v.config import Recipe, RecipeName
 from t2v.model import Unet3D
 from t2v.model.text import TextFeatures
+from t2v.reading import load_recipe
 from t2v.runtime import Precision, choose_precision, generator
 from t2v.sampling import build_diffusion, sample_clips
 from t2v.training.batches import Batch, TrainingClips, draw_batch

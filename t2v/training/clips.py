@@ -170,6 +170,7 @@ def clips_to_draw_from(captions: RunCaptions, clips: LoadedClips, plan: Plan) ->
 
 
 def _times(clips: LoadedClips, recipe: Recipe) -> Sequence[float] | None:
+    """What a network with model.interval is told of time: ms of each clip, or with data.fps of each of its frames."""
     if not recipe.model.interval:
         return None
     fps = recipe.data.fps

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from t2v.config import TrainSettings, load_recipe, recipe_names
+from t2v.config import TrainSettings
 from t2v.errors import SettingsError
+from t2v.reading import load_recipe, recipe_names
 from t2v.runtime import Precision, cpp_compiler, pick_device
 from t2v.training.choose import MEASURED_S, probe_precision, seconds_per_step
 from t2v.training.optimizer import build_optimizer

@@ -12,8 +12,9 @@ from pydantic import Field, field_validator
 
 import t2v
 from t2v.checkpoint.run_folder import RunFolder
-from t2v.config import LimitsSettings, Recipe, Settings, validate
+from t2v.config import LimitsSettings, Recipe, Settings
 from t2v.errors import RunError, SettingsError
+from t2v.reading import validate
 
 # Settings that may change within a run: the weights of a step do not depend on them.
 FREE = {

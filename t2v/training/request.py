@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from t2v.checkpoint.run_folder import RunFolder
-from t2v.config import recipe_from_mapping
 from t2v.data.shards import SHARD_ENDING
+from t2v.reading import recipe_from_mapping
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from accelerate import PartialState
 
 from t2v.checkpoint import Checkpoint, load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
-from t2v.config import Recipe, check_key, load_recipe, recipe_from_mapping
+from t2v.config import Recipe
 from t2v.data.folder import describe_difference
 from t2v.errors import RunError, SettingsError
 from t2v.model import Unet3D
 from t2v.model.text import TextFeatures
+from t2v.reading import check_key, load_recipe, recipe_from_mapping
 from t2v.runtime import Precision, pick_device
 from t2v.training.captions import RunCaptions
 from t2v.training.changes import check_parent, extended, pace, ways_on, with_what_is_typed

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from t2v.config import Recipe, load_recipe
+from t2v.config import Recipe
 from t2v.data.check.looks import look_at
 from t2v.data.check.report import Report, check_folder
 from t2v.data.check.text import lines_of
@@ -18,6 +18,7 @@ from t2v.data.folder import load_clips
 from t2v.data.pixels import Pixels
 from t2v.data.video_files import write_clip
 from t2v.errors import DatasetError
+from t2v.reading import load_recipe
 
 CAPTIONS = [f"a {colour} {thing}" for colour, thing in product(("red", "blue", "green"), ("ball", "cube", "cone"))]
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2v.config import load_recipe
 from t2v.data.check import html, sheet
 from t2v.data.check.html import page_of
 from t2v.data.check.report import Report, check_folder
 from t2v.data.check.sheet import draw_sheet
 from t2v.data.video_files import write_clip
+from t2v.reading import load_recipe
 
 EVIL = '"><script>alert(1)</script><img src=https://example.org/x onerror="alert(2)">'
 VOID = {"meta", "img", "br"}

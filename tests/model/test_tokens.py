@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from t2v.config import recipe_from_mapping
 from t2v.errors import SettingsError
 from t2v.model.tokens import TokenReader
 from t2v.model.unet3d import Unet3D
+from t2v.reading import recipe_from_mapping
 
 COND_DIM = 6
 ROADS = {

@@ -16,8 +16,8 @@ from gradio_client import Client
 from PIL import Image
 
 from t2v.checkpoint.run_folder import RunFolder
-from t2v.config import recipe_from_mapping
 from t2v.page.training_view import MAX_SHEET_BYTES, REFRESH_S, build_training_view, changes, look, publish
+from t2v.reading import recipe_from_mapping
 from t2v.training.plan import Machine, Plan, Stretch, save_plan
 
 HOSTILE = "<img src=x onerror=alert(1)> ${alert(2)} {{value}} \"'&`"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from t2v.training.batches import MappedClips, TrainingClips, clip_index, draw_batch, to_float
+from t2v.training.batches import MappedClips, TrainingClips, draw_batch, to_float
+from t2v.training.order import clip_index
 
 SETTINGS = {"num_timesteps": 100, "flip_prob": 0.5, "drop_prob": 0.25}
 

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from t2v.config import Recipe, recipe_from_mapping
+from t2v.config import Recipe
 from t2v.data.folder import load_clips
 from t2v.data.pixels import Pixels
 from t2v.data.video_files import write_clip
 from t2v.model.text import TextEncoder
-from t2v.training.batches import clip_index, draw_batch
+from t2v.reading import recipe_from_mapping
+from t2v.training.batches import draw_batch
 from t2v.training.captions import RunCaptions
+from t2v.training.order import clip_index
 
 NUM_DRAWN = 3000
 CLIPS = SimpleNamespace(records=[SimpleNamespace(captions=("a cat", "one cat")), SimpleNamespace(captions=("a dog",))])

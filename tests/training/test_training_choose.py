@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2v.config import Recipe, load_recipe
+from t2v.config import Recipe
 from t2v.errors import SettingsError
+from t2v.reading import load_recipe
 from t2v.runtime import Precision
 from t2v.training import choose as choose_module
 from t2v.training.batches import MappedClips, TrainingClips, draw_batch

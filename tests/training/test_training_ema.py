@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from t2v.config import recipe_from_mapping
 from t2v.errors import SettingsError
+from t2v.reading import recipe_from_mapping
 from t2v.training.ema import EMA
 
 

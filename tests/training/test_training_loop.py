@@ -14,9 +14,10 @@ from torch import Tensor
 
 from t2v.checkpoint import load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder
-from t2v.config import GenerationSettings, Recipe, recipe_from_mapping
+from t2v.config import GenerationSettings, Recipe
 from t2v.errors import RunError
 from t2v.model.text import TextFeatures
+from t2v.reading import recipe_from_mapping
 from t2v.sampling import build_diffusion, sample_clips
 from t2v.training.batches import MappedClips, TrainingClips, to_float
 from t2v.training.choose import fresh_network

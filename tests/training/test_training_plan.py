@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2v.checkpoint.run_folder import RunFolder
-from t2v.config import Recipe, load_recipe, recipe_keys, recipe_names
+from t2v.config import Recipe
 from t2v.errors import RunError
+from t2v.reading import load_recipe, recipe_keys, recipe_names
 from t2v.training.plan import FREE, Machine, Plan, Stretch, differences, load_plan, recipe_toml, save_plan
 
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2v.checkpoint.run_folder import RunFolder
-from t2v.config import recipe_from_mapping
 from t2v.errors import RunError
+from t2v.reading import recipe_from_mapping
 from t2v.training.plan import Machine, Plan, Stretch, save_plan
 from t2v.training.progress import MAX_POINTS, _Line, _loss_curve, _rate_curve, find_runs, read_status
 

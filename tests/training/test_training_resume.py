@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from t2v.checkpoint.run_folder import RunFolder
-from t2v.config import load_recipe
 from t2v.errors import DatasetError, RunError
+from t2v.reading import load_recipe
 from t2v.runtime import Precision
 from t2v.training.choose import Cost
 from t2v.training.plan import load_plan

@@ -10,7 +10,8 @@ from t2v.data.pixels import Pixels
 from t2v.data.shards import find_shards, load_shards
 from t2v.data.stream import StreamedClips
 from t2v.errors import RunError, SettingsError
-from t2v.training.batches import MappedClips, TrainingClips, streamed_index
+from t2v.training.batches import MappedClips, TrainingClips
+from t2v.training.order import streamed_index
 
 SMALL = Pixels(num_frames=2, size=8, channels=3, background="white", fit="crop")
 SIZES = (5, 0, 3, 4, 4, 2, 6)

@@ -8,10 +8,10 @@ import torch
 
 from t2v.checkpoint import load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder
-from t2v.config import load_recipe
 from t2v.data.split import is_held_out
 from t2v.data.workers import Task, Workers
 from t2v.errors import CheckpointError, DatasetError, RunError, SettingsError
+from t2v.reading import load_recipe
 from t2v.runtime import Precision
 from t2v.training import start
 from t2v.training.choose import Choice, Cost
