@@ -1,7 +1,7 @@
 """The features of a data set's captions: encoded once, and kept on the user's disk."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -46,8 +46,12 @@ class CaptionTable:
         *,
         with_tokens: bool = False,
         kept: KeptFeatures | None = None,
+        tell: Callable[[int, int], None] = lambda done, total: None,
     ) -> Self:
-        """Encode every different caption once, about 0.02 s each, save those that `kept` holds; it takes the others."""
+        """Encode every different caption once, about 0.02 s each, save those that `kept` holds; it takes the others.
+
+        tell: called with how many are done, and of how many, after each that was encoded
+        """
         kept = kept or KeptFeatures(_in_memory(np.float32, encoder.dim), _in_memory(TOKEN_DTYPE, encoder.dim))
         kept_tokens = kept.tokens if with_tokens else None
         unique = sorted(set(captions))
@@ -63,6 +67,7 @@ class CaptionTable:
                 kept.pooled.add(key, features.pooled[:1].numpy(), facts)
                 if kept_tokens is not None:
                     kept_tokens.add(key, features.tokens[0].numpy().astype(TOKEN_DTYPE), facts)
+                tell(row + 1, len(unique))
             pooled[row] = torch.from_numpy(kept.pooled.array(key)[0].copy())
             keys.append(key)
             if facts["truncated"]:

@@ -22,6 +22,7 @@ from t2v.data.folder import LoadedClips
 from t2v.model.caption_table import TOKEN_DTYPE, CaptionTable, KeptFeatures
 from t2v.model.text import TextEncoder, TextFeatures
 from t2v.training.batches import MappedClips, TrainingClips
+from t2v.training.telling import telling
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,13 @@ class RunCaptions:
                     files.enter_context(_kept_features(encoder, text.encoder_precision, what, dtype, say))
                     for what, dtype in (("text", np.float32), ("tokens", TOKEN_DTYPE))[: 1 + with_tokens]
                 )
-                table = CaptionTable.build(encoder, texts, with_tokens=with_tokens, kept=KeptFeatures(*caches))
+                table = CaptionTable.build(
+                    encoder,
+                    texts,
+                    with_tokens=with_tokens,
+                    kept=KeptFeatures(*caches),
+                    tell=telling(say, "captions encoded"),
+                )
         for caption in table.truncated:
             say(f"warning: only the first {text.max_tokens} tokens are read of {caption[:60]!r}...")
         return cls(table, encoder, key)

@@ -1,7 +1,6 @@
 """What a run takes from a folder or from shards: its clips as the recipe sees them, and what follows from them."""
 
 import shlex
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +21,7 @@ from t2v.training.batches import TrainingClips
 from t2v.training.captions import RunCaptions
 from t2v.training.choose import share_of_stills
 from t2v.training.plan import Plan
-from t2v.training.request import duration
-
-TELL_EVERY_S = 10.0
+from t2v.training.telling import telling
 
 Say = Callable[[str], None]
 
@@ -68,7 +65,7 @@ def load_run_clips(path: Path, recipe: Recipe, say: Say) -> LoadedClips:
             num_workers = max(1, usable_cores() // PartialState().num_processes)
             loaded = load_shards(shards, pixels, cache=cache_folder(), say=say, num_workers=num_workers)
         else:
-            loaded = load_clips(path, pixels, cache=cache_folder(), say=say, progress=_telling(say))
+            loaded = load_clips(path, pixels, cache=cache_folder(), say=say, progress=telling(say, "files read"))
     template = recipe.text.template
     if template:
         say(_about_template(template, loaded))
@@ -107,20 +104,6 @@ def _without_held_out(loaded: LoadedClips, share: float, say: Say) -> LoadedClip
     near = f", and {len(split.set_aside)} too near to them" if split.set_aside else ""
     say(f"held out: {len(split.held_out)} of {len(loaded.records)} clips{near}")
     return for_training(loaded, split)
-
-
-def _telling(say: Say) -> Callable[[int, int], None]:
-    """Progress of a folder that takes long to read, said now and then."""
-    began = said = time.monotonic()
-
-    def tell(done: int, total: int) -> None:
-        nonlocal said
-        now = time.monotonic()
-        if now - said > TELL_EVERY_S:
-            said = now
-            say(f"{done:,} of {total:,} files read, about {duration((now - began) / done * (total - done))} left")
-
-    return tell
 
 
 def moving_clips(records: Sequence[ClipRecord]) -> list[ClipRecord]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -323,9 +324,13 @@ class Training:
         """Every average with its file."""
         return [(folder.ema, self.ema), *((folder.more_ema(ema.decay), ema) for ema in self.more_ema)]
 
+    @cached_property
+    def _words(self) -> tuple[str, ...]:
+        """Those of the captions, which a checkpoint keeps."""
+        return most_frequent(caption for clip in self.plan.clips.values() for caption in clip["captions"])
+
     def header(self) -> Header:
         """What the checkpoint of this moment says of itself."""
-        captions = [caption for clip in self.plan.clips.values() for caption in clip["captions"]]
         return Header(
             t2v_version=t2v.__version__,
             recipe=self.plan.recipe,
@@ -335,7 +340,7 @@ class Training:
             step=self.step,
             num_clips=sum(clip.get("num_clips", 1) for clip in self.plan.clips.values()),
             still_share=self.plan.picture_share or None,
-            words=most_frequent(captions),
+            words=self._words,
             example_prompts=self.plan.prompts,
         )
 

@@ -62,6 +62,15 @@ def test_tokens_are_kept_too_where_the_network_reads_them(
     assert read(with_tokens=True) == []  # of the run's file
 
 
+def test_encoding_many_tells_how_far_it_is(fake_encoder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("t2v.training.telling.TELL_EVERY_S", -1)
+    said: list[str] = []
+    for expected in (["1 of 3", "2 of 3", "3 of 3"], []):  # the second time all are kept
+        said.clear()
+        RunCaptions.read(CLIPS, Recipe(), said.append)
+        assert [line.split(" captions")[0] for line in said if "captions encoded" in line] == expected
+
+
 def test_other_captions_are_encoded_anew(read: Callable[..., list[str]]) -> None:
     read()
     assert read(SimpleNamespace(records=[SimpleNamespace(captions=("a bird",))])) == ["a bird"]
