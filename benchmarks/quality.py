@@ -3,16 +3,17 @@
     pip install --no-deps video-diffusion-pytorch==0.7.0 einops-exts==0.0.4
     python benchmarks/quality.py WORK --minutes 120 --plot docs/quality.png
 
-Shapes of one subject from the worlds, 32x32 and 8 frames; both networks start from random weights and learn in turns,
-a slice of computing time each, from clips and captions of one folder, with the same text vectors, standardised, of
-which a tenth is dropped. Ours is what `t2v train` does with `--recipe`, at a constant learning rate; theirs is its
-Unet3D, GaussianDiffusion, EMA and Adam, called as its Trainer calls them. Every so often the averaged weights of both
-are saved, imported, and judged: clips of prompts of combinations that were held out, drawn by our DDIM in 20 steps, and
-bits per dimension of clips that were held out. Judging is not counted.
+Shapes of one subject from the worlds, 32x32 and 8 frames; networks start from random weights and learn in turns, a
+slice of computing time each, from clips and captions of one folder, with the same text vectors, standardised, of
+which a tenth is dropped. Ours is what `t2v train` does with `--recipe`, at a constant learning rate; `--plain` adds a
+third curve, ours with patches of one pixel and pooled text alone. Theirs is its Unet3D, GaussianDiffusion, EMA and
+Adam, called as its Trainer calls them. Every so often the averaged weights of each are saved, imported, and judged:
+clips of prompts of combinations that were held out, drawn by our DDIM in 20 steps, and bits per dimension of clips that
+were held out. Judging is not counted.
 
-Time is that of all cores together, by the process's own clock. A side that reached `--target` percent twice in a row
-learns no longer; the other goes on to `--most` times that time. WORK keeps the clips from one run to the next, and the
-last weights and all figures of each side.
+Time is that of one core, by the process's own clock: each has one thread, as more would gain each side another part of
+themselves. A side that reached `--target` percent twice in a row learns no longer; the others go on to `--most` times
+the time of ours. WORK keeps the clips from one run to the next, and the last weights and all figures of each side.
 """
 
 import argparse
@@ -40,11 +41,16 @@ NUM_HELD_OUT = 8  # each takes 61 passes
 FRAME_MS = 125.0
 # Of their Trainer.
 PEER_EMA, PEER_EMA_START, PEER_EMA_EVERY = 0.995, 2000, 10
+PLAIN = {"model.patch": "1", "model.token_pooling": "false", "model.cross_attn": "false", "model.token_layers": "0"}
+LABELS = {"ours": "t2v", "plain": "t2v, patch 1, pooled text", "peer": "video-diffusion-pytorch"}
 
 
 @dataclass
 class Side:
-    """One of the two, in a process of its own. seconds: of computing so far; curve: what was judged of it, and when."""
+    """One of those that learn, in a process of its own.
+
+    seconds: of computing so far; curve: what was judged of it, and when
+    """
 
     name: str
     connection: Connection
@@ -83,17 +89,17 @@ def main() -> None:
     parser.add_argument("--most", type=float, default=20, help="times our time that theirs may take")
     parser.add_argument("--clips", type=int, default=6000)
     parser.add_argument("--prompts", type=int, default=60)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--recipe", type=Path, default=Path(__file__).with_name("quality.toml"))
+    parser.add_argument("--plain", action="store_true", help="a third curve")
     parser.add_argument("--dim", type=int, default=64, help="theirs")
     parser.add_argument("--mults", type=int, nargs="+", default=[1, 2, 4, 8], help="theirs")
     parser.add_argument("--batch", type=int, default=8, help="theirs")
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="theirs")
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
     asked = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = str(asked.threads)
+    os.environ["OMP_NUM_THREADS"] = "1"
     draw_clips(asked.work / "clips", asked.clips)
-    sides = [start(name, asked) for name in ("ours", "peer")]
+    sides = [start(name, asked) for name in LABELS if name != "plain" or asked.plain]
     marks = judging_times(asked.first)
     mark = next(marks)
     while running := [side for side in sides if side.seconds < 60 * allowed(side, sides, asked)]:
@@ -167,7 +173,7 @@ def serve(connection: Connection, name: str, asked: argparse.Namespace) -> None:
     from t2v.cli.main import set_up_process
 
     set_up_process()
-    learner = Ours(asked) if name == "ours" else Peer(asked)
+    learner = Peer(asked) if name == "peer" else Ours(asked, name, PLAIN if name == "plain" else {})
     while True:
         try:
             what, argument = connection.recv()
@@ -186,7 +192,7 @@ def serve(connection: Connection, name: str, asked: argparse.Namespace) -> None:
 class Ours:
     """What `t2v train` does."""
 
-    def __init__(self, asked: argparse.Namespace) -> None:
+    def __init__(self, asked: argparse.Namespace, name: str, other: dict[str, str]) -> None:
         from t2v.training.request import TrainRequest
         from t2v.training.start import open_run
 
@@ -196,11 +202,16 @@ class Ours:
             "data.num_frames": str(NUM_FRAMES),
             "text.drop_prob": str(DROPPED),
         }
-        run = asked.work / "ours"
+        run = asked.work / name
         request = TrainRequest(
-            clips=asked.work / "clips", out=run, recipe=str(asked.recipe), fresh=True, overrides=overrides, device="cpu"
+            clips=asked.work / "clips",
+            out=run,
+            recipe=str(asked.recipe),
+            fresh=True,
+            overrides=overrides | other,
+            device="cpu",
         )
-        self.training = open_run(request, lambda text: print(f"ours: {text}", file=sys.stderr)).training
+        self.training = open_run(request, lambda text: print(f"{name}: {text}", file=sys.stderr)).training
 
     @property
     def num_steps(self) -> int:
@@ -358,12 +369,11 @@ def write(sides: list[Side], asked: argparse.Namespace) -> None:
 
 def told(sides: list[Side], asked: argparse.Namespace) -> str:
     """The row of the table."""
-    times = [side.reached(asked.target) for side in sides]
-    spent = [f"{side.seconds / 60:.0f}" for side in sides]
-    minutes = [f"> {most}" if one is None else f"{one:.0f}" for one, most in zip(times, spent, strict=True)]
-    ours, theirs = times
-    ratio = "unknown" if ours is None else f"{'' if theirs else '> '}{(theirs or sides[1].seconds / 60) / ours:.1f}"
-    return f"minutes to {asked.target:g}%: ours {minutes[0]}, theirs {minutes[1]}; ratio {ratio}"
+    times = {side.name: side.reached(asked.target) for side in sides}
+    minutes = [f"{side.name} {times[side.name] or f'> {side.seconds / 60:.0f}'}" for side in sides]
+    ours, theirs = times["ours"], times["peer"]
+    ratio = "unknown" if ours is None else f"{'' if theirs else '> '}{(theirs or sides[-1].seconds / 60) / ours:.1f}"
+    return f"minutes to {asked.target:g}%: {', '.join(minutes)}; ratio {ratio}"
 
 
 def plot(sides: list[Side], path: Path, target: float) -> None:
@@ -373,7 +383,7 @@ def plot(sides: list[Side], path: Path, target: float) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
     for side in sides:
         minutes = [point["minutes"] for point in side.curve]
-        label = {"ours": "t2v", "peer": "video-diffusion-pytorch"}[side.name]
+        label = LABELS[side.name]
         left.plot(minutes, [point["right"] for point in side.curve], "o-", label=label)
         right.plot(minutes, [point["bits"] for point in side.curve], "o-", label=label)
     left.axhline(target, color="grey", linestyle=":")

@@ -1,0 +1,79 @@
+"""Draw samples with the training clip that is nearest to each under it: is the model copying, and what did it learn?
+
+    python benchmarks/nearest_sheet.py checkpoints/worlds.safetensors CLIPS sheet.png --seeds 20 --frame 6 \\
+        --prompt "fireworks at night" --prompt "fireworks in the night sky"
+    python benchmarks/nearest_sheet.py runs/sprites SPRITES sheet.png --prompt "teal slime walking up"
+
+CLIPS is the folder that the checkpoint was trained on. With --frame a row holds that frame of all seeds of a prompt,
+without it all frames of one sample. Prints how near samples come to training clips (root mean square, of 255), beside
+how near training clips come to each other, and per sample the captions of its nearest clip.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from t2v.cache import cache_folder
+from t2v.config import GenerationSettings, PresetName
+from t2v.data.folder import load_clips
+from t2v.data.pixels import Pixels
+from t2v.evaluation.memorisation import nearest_clips
+from t2v.presets import PRESET_NAMES, PRESETS
+from t2v.service import GenerationService
+from t2v.training.samples import contact_sheet
+
+COMPARED_AMONG_THEMSELVES = 60
+
+
+def main() -> None:
+    """Draw, compare, write the sheet and print the distances."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("sheet", type=Path)
+    parser.add_argument("--prompt", action="append", required=True, dest="prompts")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--frame", type=int)
+    parser.add_argument("--preset", choices=PRESET_NAMES, default="normal")
+    parser.add_argument("--guidance-scale", type=float, default=GenerationSettings().guidance_scale)
+    asked = parser.parse_args()
+
+    service = GenerationService.load(asked.checkpoint)
+    pixels = Pixels.of(service.header.recipe.data, service.header.recipe.limits)
+    trained = load_clips(asked.clips, pixels, cache=cache_folder(), say=print)
+    known = np.stack(trained.frames)
+    rows: list[np.ndarray] = []
+    labels, distances = [], []
+    for prompt in asked.prompts:
+        drawn = np.stack(
+            [draw(service, prompt, seed, asked.preset, asked.guidance_scale) for seed in range(asked.seeds)]
+        )
+        nearest = nearest_clips(drawn, known)
+        distances += list(nearest.distance)
+        for seed, (distance, place) in enumerate(zip(*nearest, strict=True)):
+            captions = "; ".join(trained.records[place].captions)
+            print(f"{prompt!r}, seed {seed}: {distance:.1f} from {captions!r}")
+            if asked.frame is None:
+                rows += [drawn[seed], known[place]]
+                labels += [f"{prompt}, seed {seed}", f"nearest in training, {distance:.0f} away: {captions}"]
+        if asked.frame is not None:
+            rows += [drawn[:, asked.frame], known[nearest.place, asked.frame]]
+            labels += [f"{prompt}, seeds 0 to {asked.seeds - 1}", "the nearest training clip of each"]
+    contact_sheet(np.stack(rows), labels).save(asked.sheet)
+    compared = np.zeros(len(known), bool)
+    compared[:: max(2, len(known) // COMPARED_AMONG_THEMSELVES)] = True
+    among = nearest_clips(known[compared], known[~compared]).distance
+    print(f"to the nearest training clip: samples {np.median(distances):.1f} (least {min(distances):.1f}),")
+    print(f"training clips among themselves {np.median(among):.1f} (least {min(among):.1f})")
+
+
+def draw(service: GenerationService, prompt: str, seed: int, preset: PresetName, guidance_scale: float) -> np.ndarray:
+    """One clip: uint8 f h w c."""
+    settings = GenerationSettings(prompt=prompt, seed=seed, guidance_scale=guidance_scale, **PRESETS[preset])
+    (clip,) = [clip for step in service.generate(settings) for clip in step.finished]
+    return clip.frames
+
+
+if __name__ == "__main__":
+    main()
