@@ -56,7 +56,7 @@ def test_the_file_is_small_and_says_what_it_can_do(box: Checkpoint) -> None:
 
 
 def test_fireworks_at_night_are_lights_on_a_dark_sky(fireworks: np.ndarray) -> None:
-    assert fireworks.shape == (10, 32, 32, 3)
+    assert fireworks.shape == (10, 64, 64, 3)
     assert np.median(fireworks) < 0.25
     assert fireworks.max() > 0.7
     assert roughness(fireworks) < 0.5
