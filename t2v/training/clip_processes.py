@@ -1,8 +1,7 @@
 """The clips of a pass computed side by side on a CPU, each process with some of them.
 
 torch shares every operation among the cores and waits for all of them at its end, many thousand times a step. Processes
-that each take some of the clips through the whole network meet twice a step instead. Threads would meet as seldom, but
-Python runs one of them at a time, and a small network is Python as much as arithmetic.
+that each take some of the clips through the whole network meet twice a step instead.
 """
 
 import math
