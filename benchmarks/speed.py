@@ -249,7 +249,7 @@ def our_works(weights: Path, shape: Shape, *, lean: bool) -> dict[str, Work]:
     from t2v.diffusion.schedule import make_schedule
     from t2v.model import Unet3D
     from t2v.model.lucidrains import unet_weights
-    from t2v.training.clip_processes import ClipProcesses, best_shares
+    from t2v.training.clip_threads import ClipThreads, best_shares
     from t2v.training.ema import EMA
     from t2v.training.optimizer import build_optimizer
 
@@ -275,7 +275,7 @@ def our_works(weights: Path, shape: Shape, *, lean: bool) -> dict[str, Work]:
         num_shares = best_shares(num_clips=len(x), num_cores=num_cores)
         if num_shares == 1 or lean:
             return network
-        return ClipProcesses(network, precision="fp32", num_shares=num_shares, num_cores=num_cores)
+        return ClipThreads(network, network, num_shares=num_shares, num_cores=num_cores)
 
     def train() -> Any:
         if not state:

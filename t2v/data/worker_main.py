@@ -20,7 +20,6 @@ from t2v.data.limits import Limits
 from t2v.data.pixels import Pixels
 from t2v.data.reading import look_at_clip, scan_clip
 from t2v.errors import ClipError
-from t2v.pipes import take_over_pipes
 
 OUT_OF_MEMORY = 97  # exit status
 NICENESS = 10
@@ -71,7 +70,7 @@ def serve(max_bytes: int, *, max_seconds: float, max_wait: float) -> None:
     max_seconds: of a core's work for one task, where the system counts that
     max_wait: seconds on the clock for one task; the other end does not wait as long, unless it is gone
     """
-    requests, answers = take_over_pipes()
+    requests, answers = _take_over_pipes()
     _be_modest(max_bytes)
     _write(answers, {"ready": True})
     while line := requests.readline():
@@ -97,6 +96,16 @@ def answer(task: str, contents: Sequence[bytes], settings: Mapping[str, Any]) ->
         raise  # nothing of this process is to be relied on any more
     except Exception as error:  # a decoder's own surprise at a broken file: no clip is worth a training run
         return {"reason": f"cannot be decoded: {type(error).__name__}: {error}"}, None
+
+
+def _take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """The pipes of standard input and output, which from then on lead nowhere: libraries write to them what they
+    like."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)
+    return requests, answers
 
 
 def _be_modest(max_bytes: int) -> None:

@@ -28,7 +28,7 @@ from t2v.model import Unet3D
 from t2v.runtime import autocast
 from t2v.sampling import build_diffusion
 from t2v.training.batches import Batch, TrainingClips, draw_batch
-from t2v.training.clip_processes import ClipProcesses, best_shares
+from t2v.training.clip_threads import ClipThreads, best_shares
 from t2v.training.ema import EMA
 from t2v.training.optimizer import build_optimizer, learning_rate
 from t2v.training.plan import Plan
@@ -107,7 +107,7 @@ class Training:
         )
         optimizer = build_optimizer(network.parameters(), settings)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
-        self._computed = self._side_by_side() or self.network
+        self._answer = self._side_by_side() or self._output
         # Switched off it leaves losses, gradients and steps as they are.
         self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=plan.precision == "fp16")
         process = plan.recipe.diffusion
@@ -212,7 +212,7 @@ class Training:
                 last = micro == num_passes - 1 and batch is final
                 # Gradients cross between processes only once a step.
                 with nullcontext() if last else self.accelerator.no_sync(self.network):
-                    losses = self.diffusion.losses(self._output, batch.x0, batch.t, batch.noise, batch.text).total
+                    losses = self.diffusion.losses(self._answer, batch.x0, batch.t, batch.noise, batch.text).total
                     weighed = losses
                     if self.loss_history is not None:
                         weighed = losses * self.loss_history.weights(batch.t).to(losses)
@@ -230,15 +230,14 @@ class Training:
     def _output(self, x_t: Tensor, t: Tensor, text: dict[str, Tensor] | None) -> Tensor:
         """What the network says, computed in the run's precision and given as float32."""
         with autocast(self.plan.precision, self.accelerator.device):
-            output: Tensor = self._computed(x_t, t, text)
+            output: Tensor = self.network(x_t, t, text)
         return output.float()
 
-    def _side_by_side(self) -> ClipProcesses | None:
-        """Processes that share the clips of a pass; None where that is not to be.
+    def _side_by_side(self) -> ClipThreads | None:
+        """Threads that share the clips of a pass; None where that is not to be.
 
-        A GPU takes all at once, `torchrun` has given the cores to processes already, and compiled code belongs to the
-        process it was compiled in. Whoever has activations recomputed is short of memory: each has gradients of its
-        own.
+        A GPU takes all at once, several processes have the cores already, and compiled code belongs to the thread it
+        was compiled in. Whoever has activations recomputed is short of memory: each thread has gradients of its own.
         """
         accelerator, num_cores = self.accelerator, torch.get_num_threads()
         if accelerator.device.type != "cpu" or accelerator.num_processes > 1 or self.plan.compiled:
@@ -247,7 +246,7 @@ class Training:
         num_shares = best_shares(num_clips=train.batch_size, num_cores=num_cores)
         if num_shares == 1 or train.checkpoint_activations:
             return None
-        return ClipProcesses(self.network, precision=self.plan.precision, num_shares=num_shares, num_cores=num_cores)
+        return ClipThreads(self.network, self._output, num_shares=num_shares, num_cores=num_cores)
 
     def _places(self, micro: int) -> range:
         """Those of the global batch that this process draws in one pass."""

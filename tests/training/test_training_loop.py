@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,6 @@ from t2v.reading import recipe_from_mapping
 from t2v.sampling import build_diffusion, sample_clips
 from t2v.training.batches import MappedClips, TrainingClips, to_float
 from t2v.training.choose import fresh_network
-from t2v.training.clip_processes import ClipProcesses
 from t2v.training.loop import MIN_LOSS_SCALE, Training, make_accelerator
 from t2v.training.plan import Machine, Plan, Stretch
 
@@ -115,26 +115,24 @@ def draw(training: Training, pooled: Tensor | None, *, seed: int = 0) -> Tensor:
     return torch.cat([step.x_t for step in steps if step.is_last])
 
 
-def test_several_cores_take_the_clips_of_a_pass_side_by_side(
-    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_cores_take_the_clips_of_a_pass_side_by_side(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     clips = clips_of([(200, 30, 30), (30, 30, 200)], captioned=True)
     one_core = start(tmp_path / "one", least_recipe(num_steps=2), clips)
     request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
     torch.set_num_threads(2)
-    seen: list[list[int]] = []
-    forward = ClipProcesses.forward
-    monkeypatch.setattr(
-        ClipProcesses, "forward", lambda *given: seen.append([len(part.x_t) for part in given[1]]) or forward(*given)
-    )
     two_cores = start(tmp_path / "two", least_recipe(num_steps=2), clips)
+    seen: list[tuple[str, int]] = []
+    two_cores.network.register_forward_pre_hook(
+        lambda network, given: seen.append((threading.current_thread().name[:5], len(given[0])))
+    )
     for one, two in zip(one_core.steps(), two_cores.steps(), strict=True):
         assert two.loss == pytest.approx(one.loss, rel=1e-5)
         assert two.grad_norm == pytest.approx(one.grad_norm, rel=1e-4)
-    assert seen == [[1, 1]] * 2
+    assert seen == [("clips", 1)] * 4
     saving = start(tmp_path / "saving", least_recipe(num_steps=2, checkpoint_activations=True), clips)
+    saving.network.register_forward_pre_hook(lambda network, given: seen.append(("whole", len(given[0]))))
     saving.take_step()
-    assert len(seen) == 2
+    assert seen[4:] == [("whole", 2)]
 
 
 @pytest.mark.slow
