@@ -26,7 +26,7 @@ SpacingName = Literal[
 ThresholdName = Literal["static", "dynamic", "none"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 CompileName = Literal["auto", "never", "always"]
-OptimizerName = Literal["adamw", "adamw8bit"]
+OptimizerName = Literal["adamw", "muon", "adamw8bit"]
 DecayName = Literal["constant", "cosine", "linear"]
 AverageDeviceName = Literal["same", "cpu"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -329,7 +329,9 @@ class TrainSettings(Settings):
     decay: DecayName = Field("cosine", description="how the learning rate falls to 0 over the rest of the run")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     max_grad_norm: float = Field(1.0, gt=0, allow_inf_nan=False, description="gradients are clipped to this norm")
-    optimizer: OptimizerName = Field("adamw", description="AdamW, or bitsandbytes' AdamW with 8-bit states")
+    optimizer: OptimizerName = Field(
+        "adamw", description="adamw; muon, which learns more from a step; or adamw8bit, with 8-bit states"
+    )
     still_share: float | None = Field(
         None,
         ge=0,

@@ -148,7 +148,7 @@ def test_an_override_leaves_its_neighbours_and_its_source_alone():
         ("train.batch_size=many", ["train.batch_size", "integer", "'many'"]),
         ("train.weight_decay=-1", ["train.weight_decay", "greater than or equal to 0", "-1"]),
         ("train.learning_rate=nan", ["train.learning_rate", "nan"]),
-        ("train.optimizer=sgd", ["train.optimizer", "'adamw' or 'adamw8bit'", "'sgd'"]),
+        ("train.optimizer=sgd", ["train.optimizer", "'adamw', 'muon' or 'adamw8bit'", "'sgd'"]),
         ("model.init_kernel_size=4", ["init_kernel_size", "odd", "4"]),
         ("model.dim_mults=[]", ["model.dim_mults", "at least 1"]),
         ("model.blocks=0", ["model.blocks", "greater than or equal to 1", "not 0"]),

@@ -1,4 +1,4 @@
-"""AdamW, plain or with 8-bit states, and the learning rate of every step."""
+"""Muon, or AdamW, plain or with 8-bit states, and the learning rate of every step."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -8,21 +8,23 @@ from torch import nn
 
 from t2v.config import TrainSettings
 from t2v.errors import SettingsError
+from t2v.training.muon import Muon
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
     """The optimizer that the settings name. Raises SettingsError where bitsandbytes cannot be used."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "muon":
+        return Muon(trained, lr=rate, weight_decay=decay)
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(
-            trained, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
-        )
+        return torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.99), weight_decay=decay)
     try:
         import bitsandbytes
     except ImportError as error:
         raise SettingsError(f"train.optimizer adamw8bit needs bitsandbytes ({error}); adamw works") from None
     optimizer: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(
-        trained, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
+        trained, lr=rate, betas=(0.9, 0.99), weight_decay=decay
     )
     return optimizer
 

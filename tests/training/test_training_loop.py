@@ -159,7 +159,7 @@ def test_each_caption_draws_its_own_clip(tmp_path: Path) -> None:
         assert apart.diagonal().max() < 0.02
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "muon"])
 def test_a_run_that_stops_and_goes_on_ends_bit_for_bit_as_an_unbroken_one(tmp_path: Path, optimizer: str) -> None:
     recipe = tiny_recipe(num_steps=9, batch_size=2, optimizer=optimizer, accumulation=2, save_every=4)
     clips = clips_of([(200, 30, 30), (30, 200, 30), (30, 30, 200)], captioned=True)
