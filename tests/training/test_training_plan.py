@@ -79,7 +79,7 @@ def test_any_text_or_number_of_a_recipe_survives_toml(prompts: list[str], rate: 
 
 def test_differences_name_the_setting_and_both_values() -> None:
     stored, asked = load_recipe("tiny"), load_recipe("tiny", {"train.learning_rate": "0.5", "train.num_steps": "7"})
-    assert differences(stored, asked) == ["train.learning_rate is 0.001 in the run and 0.5 now"]
+    assert differences(stored, asked) == ["train.learning_rate is 0.002 in the run and 0.5 now"]
 
 
 def test_where_memory_is_saved_may_change_within_a_run() -> None:
