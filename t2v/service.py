@@ -173,9 +173,7 @@ class GenerationService:
             raise GenerationError(f"the prompt is empty; say what to draw{', such as ' + examples if examples else ''}")
         walk = space(self.diffusion.schedule, settings.spacing, settings.num_steps)
         num_frames = settings.num_frames or data.num_frames
-        # Trained on clips of any length, each spread over its time, the network draws more frames of the same time.
-        is_spread = data.lengths is not None and data.fps is None
-        fps = 1000 / self.header.frame_ms * (num_frames / data.num_frames if is_spread else 1)
+        fps = 1000 / self._trained_frame_ms(num_frames)
         return settings.model_copy(
             update={
                 "num_steps": walk.num_timesteps if says_its_steps(settings.spacing) else settings.num_steps,
@@ -283,8 +281,8 @@ class GenerationService:
                 started = time.perf_counter()
             yield GenerationStep(step.clips, step.index, step.num_steps, step.x0, finished)
 
-    def text(self, captions: Sequence[str]) -> dict[str, Tensor] | None:
-        """What the network is told of clips with these captions and the frame rate of training.
+    def text(self, captions: Sequence[str], *, num_frames: int) -> dict[str, Tensor] | None:
+        """What training tells the network of clips with these captions and so many frames.
 
         An empty caption is no text; None for a model without.
         """
@@ -292,7 +290,14 @@ class GenerationService:
             return None
         features = joined([self._encode(caption) for caption in captions])
         is_null = torch.tensor([not caption for caption in captions])
-        return told(features, self.header.frame_ms, self.device) | {"is_null": is_null.to(self.device)}
+        return told(features, self._trained_frame_ms(num_frames), self.device) | {"is_null": is_null.to(self.device)}
+
+    def _trained_frame_ms(self, num_frames: int) -> float:
+        """How long clips of so many frames show each of them in training, in ms."""
+        data = self.header.recipe.data
+        # Trained on clips of any length, each spread over its time, the network sees more frames of the same time.
+        is_spread = data.lengths is not None and data.fps is None
+        return self.header.frame_ms * (data.num_frames / num_frames if is_spread else 1)
 
     def _encode(self, text: str) -> TextFeatures:
         """Those of one text, computed once; the oldest of MAX_KEPT_TEXTS makes room for a new one."""

@@ -506,7 +506,19 @@ def test_settings_that_differ_in_more_cannot_be_drawn_together(service):
 
 
 def test_the_network_is_told_no_text_of_a_clip_without_caption(service, plain):
-    told = service.text(["a red circle", ""])
+    told = service.text(["a red circle", ""], num_frames=5)
     assert told["pooled"].shape == (2, 6) and told["is_null"].tolist() == [False, True]
     assert told["mask"].sum(dim=1).tolist() == [4, 1] and told["tokens"].shape == (2, 4, 6)
-    assert plain.text(["a red circle"]) is None
+    assert plain.text(["a red circle"], num_frames=5) is None
+
+
+def test_the_network_is_told_the_interval_of_clips_of_another_length(make_checkpoint, fake_encoder):
+    def intervals(data):
+        name = f"{len(data)}.safetensors"
+        checkpoint = make_checkpoint(name, cond_dim=fake_encoder.dim, recipe={"data": {"num_frames": 4} | data})
+        service = GenerationService.load(checkpoint, device="cpu")
+        return [service.text(["red"], num_frames=number)["interval"].item() for number in (4, 8)]
+
+    at_a_rate, spread = intervals({}), intervals({"lengths": [4, 8]})
+    assert at_a_rate == [125, 125]
+    assert spread == [125, 62.5]

@@ -92,7 +92,7 @@ def measure_likelihood(into: Likelihood, service: GenerationService, clips: Real
     for start in range(0, len(clips), AT_ONCE):
         few = range(start, min(start + AT_ONCE, len(clips)))
         x0 = to_float(torch.stack([torch.from_numpy(clips.frames[place].copy()) for place in few])).to(service.device)
-        text = service.text([clips.captions[place] for place in few])
+        text = service.text([clips.captions[place] for place in few], num_frames=x0.shape[2])
         with torch.inference_mode(), autocast(service.precision.name, service.device):
             bits = _bits(service, x0, text, seed, few)
             errors = [_errors(service, x0, text, t, seed, few) for t in into.times]
