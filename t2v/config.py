@@ -327,7 +327,7 @@ class TrainSettings(Settings):
     learning_rate: float = Field(1e-4, gt=0, le=1, description="peak learning rate")
     warmup_steps: int = Field(100, ge=0, description="steps over which the learning rate rises from 0")
     decay: DecayName = Field("cosine", description="how the learning rate falls to 0 over the rest of the run")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
+    weight_decay: float = Field(0.0, ge=0, description="share of a weight that a rate of 1 takes away in a step")
     max_grad_norm: float = Field(1.0, gt=0, allow_inf_nan=False, description="gradients are clipped to this norm")
     optimizer: OptimizerName = Field(
         "adamw", description="adamw; muon, which learns more from a step; or adamw8bit, with 8-bit states"

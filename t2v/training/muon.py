@@ -40,12 +40,17 @@ class Muon(torch.optim.Optimizer):
         super().__init__(list(parameters), defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Take a step. A closure would be ignored."""
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """Take a step; a closure finds gradients and loss first. Returns its loss, or None without."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             trained = [parameter for parameter in group["params"] if parameter.grad is not None]
             self._step_matrices([parameter for parameter in trained if is_matrix(parameter)], group)
             self._step_others([parameter for parameter in trained if not is_matrix(parameter)], group)
+        return loss
 
     def _step_matrices(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         alike = defaultdict(list)

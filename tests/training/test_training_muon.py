@@ -108,6 +108,19 @@ def test_a_parameter_without_gradient_is_left_alone() -> None:
     assert list(optimizer.state) == [moving]
 
 
+def test_a_closure_finds_the_gradients() -> None:
+    given, found = with_gradient(16, 16), nn.Parameter(randn(16, 16))
+
+    def closure() -> float:
+        loss = (found * randn(16, 16, seed=1)).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    assert Muon([given], lr=1e-2).step() is None
+    assert Muon([found], lr=1e-2).step(closure) == pytest.approx((randn(16, 16) * randn(16, 16, seed=1)).sum().item())
+    assert torch.equal(found, given)
+
+
 def test_it_learns_a_badly_scaled_problem_faster_than_adamw() -> None:
     """Of inputs whose scales span three decades, what the weak ones carry is learned, too."""
     inputs, wanted = randn(512, 32) * torch.logspace(0, -3, 32) @ randn(32, 32, seed=1), randn(32, 16, seed=2)
