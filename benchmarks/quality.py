@@ -9,11 +9,13 @@ which a tenth is dropped. Ours is what `t2v train` does with `--recipe`, at a co
 third curve, ours with patches of one pixel and pooled text alone. Theirs is its Unet3D, GaussianDiffusion, EMA and
 Adam, called as its Trainer calls them. Every so often the averaged weights of each are saved, imported, and judged:
 clips of prompts of combinations that were held out, drawn by our DDIM in 20 steps, and bits per dimension of clips that
-were held out. Judging is not counted.
+were held out. Judging is not counted, but their 20 steps of 60 clips take half an hour: of a side that meets less than
+a third of the first twelve prompts no more are drawn.
 
 Time is that of one core, by the process's own clock: each has one thread, as more would gain each side another part of
 themselves. A side that reached `--target` percent twice in a row learns no longer; the others go on to `--most` times
-the time of ours. WORK keeps the clips from one run to the next, and the last weights and all figures of each side.
+the time of ours. WORK keeps clips, figures and the whole state of each side, this at every judging and after ten
+minutes of computing: the same command goes on from there, and with more `--minutes` goes further.
 """
 
 import argparse
@@ -37,7 +39,10 @@ from peer import original_code
 SIZE, NUM_FRAMES, NUM_TIMESTEPS = 32, 8, 1000
 DROPPED = 0.1  # of the texts
 CLIP_SEED, HELD_OUT_SEED = 0, 1
-NUM_HELD_OUT = 8  # each takes 61 passes
+NUM_HELD_OUT = 4  # each takes 61 passes
+GLANCE = 12  # prompts that are always drawn; the others only if enough of these are met
+KEPT_EVERY_S = 600.0  # of computing
+LATER = ("minutes", "slice", "target", "most", "plot")  # what may differ when a run goes on
 FRAME_MS = 125.0
 # Of their Trainer.
 PEER_EMA, PEER_EMA_START, PEER_EMA_EVERY = 0.995, 2000, 10
@@ -49,7 +54,8 @@ LABELS = {"ours": "t2v", "plain": "t2v, patch 1, pooled text", "peer": "video-di
 class Side:
     """One of those that learn, in a process of its own.
 
-    seconds: of computing so far; curve: what was judged of it, and when
+    seconds: of computing so far; kept: those behind the state on disk, below 0 without one
+    curve: what was judged of it, and when
     """
 
     name: str
@@ -57,6 +63,7 @@ class Side:
     process: multiprocessing.process.BaseProcess
     seconds: float = 0.0
     steps: int = 0
+    kept: float = -1.0
     curve: list[dict[str, float]] = field(default_factory=list)
 
     def ask(self, *what: Any) -> Any:
@@ -68,9 +75,19 @@ class Side:
             sys.exit(1)  # the process has said why
 
     def learn(self, seconds: float) -> None:
-        """Train for so long."""
-        spent, self.steps = self.ask("learn", seconds)
-        self.seconds += spent
+        """Train for so long; for 0 seconds only learn how far it is."""
+        self.seconds, self.steps = self.ask("learn", seconds)
+
+    @property
+    def judged_s(self) -> float:
+        """How many seconds it had learned when it was judged last."""
+        return 60 * self.curve[-1]["minutes"] if self.curve else 0.0
+
+    def keep(self) -> None:
+        """Have it write its state, to go on from, unless that lies there."""
+        if self.kept != self.seconds:
+            self.ask("keep", None)
+            self.kept = self.seconds
 
     def reached(self, target: float) -> float | None:
         """Minutes until the target was met for the first of two times in a row; None if it was not."""
@@ -99,17 +116,20 @@ def main() -> None:
     asked = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     draw_clips(asked.work / "clips", asked.clips)
+    curves = curves_before(asked)
     sides = [start(name, asked) for name in LABELS if name != "plain" or asked.plain]
-    marks = judging_times(asked.first)
-    mark = next(marks)
-    while running := [side for side in sides if side.seconds < 60 * allowed(side, sides, asked)]:
+    for side in sides:
+        side.learn(0)
+        if curves:
+            side.curve, side.kept = curves[side.name], side.seconds
+    while running := [side for side in sides if side.judged_s < 60 * allowed(side, sides, asked)]:
         for side in running:
-            side.learn(min(asked.slice, 60 * mark - side.seconds))
-        if all(side.seconds >= 60 * mark for side in running):
-            for side in running:
+            due_s = 60 * min(allowed(side, sides, asked), next_mark(side, asked))
+            side.learn(min(asked.slice, max(0.0, due_s - side.seconds)))
+            if side.seconds >= due_s:
                 judge_side(side, asked)
-            write(sides, asked)
-            mark = next(marks)
+            if side.seconds >= due_s or side.seconds >= side.kept + KEPT_EVERY_S:
+                keep(sides, asked)
     print(told(sides, asked))
     if asked.plot:
         plot(sides, asked.plot, asked.target)
@@ -126,11 +146,15 @@ def allowed(side: Side, sides: list[Side], asked: argparse.Namespace) -> float:
     return float(asked.minutes if ours is None else asked.most * ours)
 
 
-def judging_times(first: float) -> Iterator[float]:
-    """Minutes, each 1.5 times those before: a curve is read on a logarithmic axis, and judging theirs takes long."""
-    while True:
-        yield first
-        first *= 1.5
+def next_mark(side: Side, asked: argparse.Namespace) -> float:
+    """Minutes of computing after which a side is judged next, each mark 1.5 times the one before.
+
+    A curve is read on a logarithmic axis, and judging theirs takes long.
+    """
+    mark: float = asked.first
+    while 60 * mark <= side.judged_s:
+        mark *= 1.5
+    return mark
 
 
 def draw_clips(folder: Path, num_clips: int) -> None:
@@ -159,7 +183,7 @@ def one_subject(seed: int) -> Iterator[Any]:
 
 
 def start(name: str, asked: argparse.Namespace) -> Side:
-    """A process that learns when it is told to."""
+    """A process that learns when it is told to, from where it was if WORK knows."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=serve, args=(there, name, asked), daemon=True)
@@ -169,7 +193,7 @@ def start(name: str, asked: argparse.Namespace) -> Side:
 
 
 def serve(connection: Connection, name: str, asked: argparse.Namespace) -> None:
-    """Learn for so many seconds of computing, or write the averaged weights as a checkpoint of t2v."""
+    """Learn for so many seconds of computing, keep the state, or write the averaged weights as a checkpoint of t2v."""
     from t2v.cli.main import set_up_process
 
     set_up_process()
@@ -180,13 +204,15 @@ def serve(connection: Connection, name: str, asked: argparse.Namespace) -> None:
         except EOFError:
             return
         if what == "save":
-            learner.save(argument)
-            connection.send(None)
-            continue
-        began = time.process_time()
-        while time.process_time() - began < argument:
-            learner.step()
-        connection.send((time.process_time() - began, learner.num_steps))
+            connection.send(learner.save(argument))
+        elif what == "keep":
+            connection.send(learner.keep())
+        else:
+            began = time.process_time()
+            while time.process_time() - began < argument:
+                learner.step()
+            learner.seconds += time.process_time() - began
+            connection.send((learner.seconds, learner.num_steps))
 
 
 class Ours:
@@ -207,11 +233,20 @@ class Ours:
             clips=asked.work / "clips",
             out=run,
             recipe=str(asked.recipe),
-            fresh=True,
+            fresh=not figures_file(asked).exists(),
             overrides=overrides | other,
             device="cpu",
         )
         self.training = open_run(request, lambda text: print(f"{name}: {text}", file=sys.stderr)).training
+
+    @property
+    def seconds(self) -> float:
+        """Of computing; a saved step of a run has its seconds with it."""
+        return self.training.seconds
+
+    @seconds.setter
+    def seconds(self, seconds: float) -> None:
+        self.training.seconds = seconds
 
     @property
     def num_steps(self) -> int:
@@ -224,6 +259,9 @@ class Ours:
         from t2v.checkpoint import save_checkpoint
 
         save_checkpoint(path, self.training.ema.network.state_dict(), self.training.header())
+
+    def keep(self) -> None:
+        self.training.save()
 
 
 class Peer:
@@ -252,7 +290,43 @@ class Peer:
         self.ema = original.EMA(PEER_EMA)
         self.optimizer = torch.optim.Adam(self.diffusion.parameters(), lr=asked.learning_rate)
         self.draw = np.random.default_rng(0)
-        self.num_steps = 0
+        self.num_steps, self.seconds = 0, 0.0
+        if figures_file(asked).exists():
+            self.go_on()
+
+    @property
+    def kept(self) -> Path:
+        path: Path = self.asked.work / "peer.pt"
+        return path
+
+    def keep(self) -> None:
+        """Write all that the next step depends on."""
+        import torch
+
+        from t2v.checkpoint.atomic import write_atomically
+
+        state = {
+            "num_steps": self.num_steps,
+            "seconds": self.seconds,
+            "draw": self.draw.bit_generator.state,
+            "noise": torch.get_rng_state(),
+            "diffusion": self.diffusion.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        write_atomically(self.kept, lambda temporary: torch.save(state, temporary))
+
+    def go_on(self) -> None:
+        """Be where `keep` was called."""
+        import torch
+
+        state = torch.load(self.kept, weights_only=True)
+        self.num_steps, self.seconds = state["num_steps"], state["seconds"]
+        self.diffusion.load_state_dict(state["diffusion"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.draw.bit_generator.state = state["draw"]
+        torch.set_rng_state(state["noise"])
 
     def read_captions(self) -> None:
         """Text vectors and their mean and spread, as our network keeps them."""
@@ -323,28 +397,32 @@ def judge_side(side: Side, asked: argparse.Namespace) -> None:
     path = asked.work / f"{side.name}.safetensors"
     side.ask("save", path)
     service = GenerationService.load(path, device="cpu", precision="fp32")
-    right, verdicts = aligned(service, asked.prompts)
-    point = {"minutes": side.seconds / 60, "steps": side.steps, "right": right, "bits": bits(service), **verdicts}
+    right, num_drawn, verdicts = aligned(service, asked.prompts)
+    point = {"minutes": side.seconds / 60, "steps": side.steps, "right": right, "of": num_drawn, "bits": bits(service)}
+    point |= verdicts
     side.curve.append(point)
     print(side.name, "  ".join(f"{name} {value:.4g}" for name, value in point.items()), flush=True)
 
 
-def aligned(service: Any, num_prompts: int) -> tuple[float, dict[str, float]]:
-    """Percent of the prompts that the judge finds met: wholly, and by attribute."""
+def aligned(service: Any, num_prompts: int) -> tuple[float, int, dict[str, float]]:
+    """Percent of the prompts that the judge finds met wholly, how many were drawn, and percent by attribute."""
     from t2v.config import GenerationSettings
-    from t2v.evaluate.alignment import judged, scores
+    from t2v.evaluate.alignment import Judged, judged, scores
     from t2v.evaluate.questions import questions
 
     settings = GenerationSettings(prompt="a clip", sampler="ddim", num_steps=20, guidance_scale=2.0)
     asked = [one for one in questions(0, ["unseen-combinations"], ["shapes"], None) if one.prompt.kind == "one"]
-    verdicts = []
-    for question in asked[:: max(1, len(asked) // num_prompts)][:num_prompts]:
+    asked = asked[:: max(1, len(asked) // num_prompts)][:num_prompts]
+    verdicts: list[Judged] = []
+    for question in asked:
+        if len(verdicts) == GLANCE and sum(verdict.is_right for verdict in verdicts) < GLANCE / 3:
+            break
         wish = settings.model_copy(update={"prompt": question.prompt.caption, "seed": question.seed})
         with closing(service.generate(wish)) as steps:
             [clip] = [clip for step in steps for clip in step.finished]
         verdicts.append(judged(question, clip.frames))
     shares = {name: 100 * score.share for name, score in scores(verdicts).items()}
-    return shares.pop("all"), shares
+    return shares.pop("all"), len(verdicts), shares
 
 
 def bits(service: Any) -> float:
@@ -360,11 +438,38 @@ def bits(service: Any) -> float:
     return fmean(found.bits)
 
 
-def write(sides: list[Side], asked: argparse.Namespace) -> None:
-    """Keep all figures so far."""
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(asked).items()}
-    curves = {side.name: side.curve for side in sides}
-    (asked.work / "quality.json").write_text(json.dumps({"asked": settings, "curves": curves}, indent=1))
+def figures_file(asked: argparse.Namespace) -> Path:
+    """Where the figures of a run are kept; there is one only if there are states to go on from."""
+    path: Path = asked.work / "quality.json"
+    return path
+
+
+def settings_of(asked: argparse.Namespace) -> dict[str, Any]:
+    """What was asked, as JSON has it."""
+    return {key: str(value) if isinstance(value, Path) else value for key, value in vars(asked).items()}
+
+
+def curves_before(asked: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+    """What an earlier run in WORK found, which must have been asked the same."""
+    path = figures_file(asked)
+    if not path.exists():
+        return {}
+    known, now = json.loads(path.read_text()), settings_of(asked)
+    for key, before in known["asked"].items():
+        if key not in LATER and before != now[key]:
+            sys.exit(f"{asked.work} holds a run with --{key} {before}; go on with that, or name another folder")
+    curves: dict[str, list[dict[str, float]]] = known["curves"]
+    return curves
+
+
+def keep(sides: list[Side], asked: argparse.Namespace) -> None:
+    """Have all states written, then all figures so far."""
+    from t2v.checkpoint.atomic import write_atomically
+
+    for side in sides:
+        side.keep()
+    text = json.dumps({"asked": settings_of(asked), "curves": {side.name: side.curve for side in sides}}, indent=1)
+    write_atomically(figures_file(asked), lambda temporary: temporary.write_text(text))
 
 
 def told(sides: list[Side], asked: argparse.Namespace) -> str:
