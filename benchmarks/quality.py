@@ -9,8 +9,8 @@ which a tenth is dropped. Ours is what `t2v train` does with `--recipe`, at a co
 third curve, ours with patches of one pixel and pooled text alone. Theirs is its Unet3D, GaussianDiffusion, EMA and
 Adam, called as its Trainer calls them. Every so often the averaged weights of each are saved, imported, and judged:
 clips of prompts of combinations that were held out, drawn by our DDIM in 20 steps, and bits per dimension of clips that
-were held out. Judging is not counted, but their 20 steps of 60 clips take half an hour: of a side that meets less than
-a third of the first twelve prompts no more are drawn.
+were held out. Judging is not counted. As it takes long, of theirs above all, no more clips are drawn of a side that
+meets less than a third of the first twelve prompts.
 
 Time is that of one core, by the process's own clock: each has one thread, as more would gain each side another part of
 themselves. A side that reached `--target` percent twice in a row learns no longer; the others go on to `--most` times
@@ -42,7 +42,7 @@ CLIP_SEED, HELD_OUT_SEED = 0, 1
 NUM_HELD_OUT = 4  # each takes 61 passes
 GLANCE = 12  # prompts that are always drawn; the others only if enough of these are met
 KEPT_EVERY_S = 600.0  # of computing
-LATER = ("minutes", "slice", "target", "most", "plot")  # what may differ when a run goes on
+LATER = ("work", "minutes", "slice", "target", "most", "plot")  # what may differ when a run goes on
 FRAME_MS = 125.0
 # Of their Trainer.
 PEER_EMA, PEER_EMA_START, PEER_EMA_EVERY = 0.995, 2000, 10
