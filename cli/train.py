@@ -77,14 +77,17 @@ def train(
     )
     ready = open_run(request, say)
     run = request.run.path
+    stopped_by = None
     if ready.is_finished:
         done = ready.training.step
         say(f"{run} is finished at step {done}; extend it with --steps {2 * done}, or start anew with --fresh")
     else:
         stopped_by = _train(ready)
-        if stopped_by is not None:
-            say(f"saved at step {ready.training.step}; go on with: {_resume_command(request)}")
-            raise typer.Exit(128 + stopped_by)
+    # The threads that several processes speak through must end before the interpreter does, or may abort it.
+    ready.training.accelerator.end_training()
+    if stopped_by is not None:
+        say(f"saved at step {ready.training.step}; go on with: {_resume_command(request)}")
+        raise typer.Exit(128 + stopped_by)
     if ready.training.accelerator.is_main_process:
         answer(f"t2v generate {_quoted(_example(ready))} --checkpoint {shlex.quote(str(run))}")
 
