@@ -105,7 +105,7 @@ class Training:
             EMA(network, decay=decay, start=settings.ema_start, ramp=settings.ema_ramp, device=kept_on)
             for decay in (settings.ema_decay, *settings.more_ema_decays)
         )
-        optimizer = build_optimizer(network.parameters(), settings)
+        optimizer = build_optimizer(network.parameters(), settings, precision=plan.precision)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         self._answer = self._side_by_side() or self._output
         # Switched off it leaves losses, gradients and steps as they are.

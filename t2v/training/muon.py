@@ -23,8 +23,9 @@ class Muon(torch.optim.Optimizer):
     root mean square of AdamW's, 0.2 of the rate (Liu et al. 2025), so that rates and weight decay mean the same.
     Gains, biases and matrices of fewer than 16 rows or columns take AdamW.
 
-    momentum: weight of the past in the mean of gradients, which is looked ahead of as Nesterov does; betas: AdamW's
-    Jordan et al. 2024 (Muon).
+    momentum: weight of the past in the mean of gradients, which is looked ahead of as Nesterov does; betas: AdamW's;
+    rounds_in: float32, or bfloat16 where the chip multiplies such matrices faster. Weights and momentum stay as they
+    are. Jordan et al. 2024 (Muon).
     """
 
     def __init__(
@@ -35,9 +36,11 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
+        rounds_in: torch.dtype = torch.float32,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "betas": betas, "weight_decay": weight_decay}
         super().__init__(list(parameters), defaults)
+        self.rounds_in = rounds_in
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
@@ -57,7 +60,8 @@ class Muon(torch.optim.Optimizer):
         for parameter in parameters:
             alike[parameter.flatten(1).shape].append(parameter)
         for shape, here in alike.items():
-            steps = orthogonal_factor(torch.stack([self._ahead(one, group["momentum"]).flatten(1) for one in here]))
+            ahead = torch.stack([self._ahead(one, group["momentum"]).flatten(1) for one in here])
+            steps = orthogonal_factor(ahead, rounds_in=self.rounds_in)
             for parameter, step in zip(here, steps, strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(step.view_as(parameter), alpha=-0.2 * math.sqrt(max(shape)) * group["lr"])
@@ -101,25 +105,43 @@ def is_matrix(parameter: Tensor) -> bool:
     return parameter.ndim >= 2 and min(len(parameter), parameter[0].numel()) >= SMALLEST
 
 
-def orthogonal_factor(matrices: Tensor) -> Tensor:
+def orthogonal_factor(matrices: Tensor, *, rounds_in: torch.dtype = torch.float32) -> Tensor:
     """About U V^T of each matrix U S V^T, its singular values in 0.68 to 1.21 save those near 0.
 
-    The rounds X <- (a + b G + c G^2) X with G = X X^T only ever multiply X by polynomials of the first G. So they are
-    done on that, which is square and of the shorter side, and X is multiplied once: for a convolution of 3x3 less than
-    half of the work. float32, as rounding errors of G grow some 10**5 times.
-
-    matrices: n p q, float32. Returns n p q.
+    matrices: n p q, float32; rounds_in: float32 or bfloat16. Returns n p q, float32.
     """
     wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
-    gram = torch.bmm(wide, wide.mT)
-    square = gram.diagonal(dim1=1, dim2=2).sum(1).clamp_min(1e-30)[:, None, None]
-    gram /= square
+    square = wide.square().sum((1, 2), keepdim=True).clamp_min(1e-30)
+    out = _rounds_on_gram(wide, square) if rounds_in == torch.float32 else _rounds(wide * square.rsqrt(), rounds_in)
+    return out if wide is matrices else out.mT
+
+
+def _rounds(wide: Tensor, rounds_in: torch.dtype) -> Tensor:
+    """X <- (a + b G + c G^2) X with G = X X^T, as published: the errors of one round are not multiplied by the next."""
+    a, b, c = CUBIC
+    out = wide.to(rounds_in)
+    for _ in range(ROUNDS):
+        gram = torch.bmm(out, out.mT)
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        out = torch.baddbmm(out, factor, out, beta=a)
+    return out.to(wide.dtype)
+
+
+def _rounds_on_gram(wide: Tensor, square: Tensor) -> Tensor:
+    """The same rounds on the first G, of whose polynomials they are made: X is multiplied once, at the end.
+
+    G is square and of the shorter side: for a convolution of 3x3 less than half of the work. float32, as rounding
+    errors of G grow some 10**5 times.
+
+    wide: n p q with p <= q; square: n 1 1, its sums of squares.
+    """
+    gram = torch.bmm(wide, wide.mT) / square
     a, b, c = CUBIC
     product = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device).expand_as(gram) * square.rsqrt()
-    for _ in range(ROUNDS):
+    for done in range(ROUNDS):
         factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         factor.diagonal(dim1=1, dim2=2).add_(a)
         product = torch.bmm(factor, product)
-        gram = torch.bmm(torch.bmm(factor, gram), factor)
-    out = torch.bmm(product, wide)
-    return out if wide is matrices else out.mT
+        if done + 1 < ROUNDS:
+            gram = torch.bmm(torch.bmm(factor, gram), factor)
+    return torch.bmm(product, wide)

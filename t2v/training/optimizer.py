@@ -11,12 +11,18 @@ from t2v.errors import SettingsError
 from t2v.training.muon import Muon
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
-    """The optimizer that the settings name. Raises SettingsError where bitsandbytes cannot be used."""
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], settings: TrainSettings, *, precision: str = "fp32"
+) -> torch.optim.Optimizer:
+    """The optimizer that the settings name; in bf16 Muon multiplies its matrices in that, too.
+
+    Raises SettingsError where bitsandbytes cannot be used.
+    """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "muon":
-        return Muon(trained, lr=rate, weight_decay=decay)
+        rounds_in = torch.bfloat16 if precision == "bf16" else torch.float32
+        return Muon(trained, lr=rate, weight_decay=decay, rounds_in=rounds_in)
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.99), weight_decay=decay)
     try:

@@ -38,6 +38,15 @@ def test_the_rounds_on_the_gram_matrix_are_those_that_were_published(shape: tupl
     torch.testing.assert_close(orthogonal_factor(matrices).double(), expected, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(16, 40), (40, 16), (32, 288)])
+def test_rounds_in_bf16_are_those_but_for_its_rounding(shape: tuple[int, int]) -> None:
+    matrices = randn(3, *shape) * torch.logspace(0, -1, shape[1])
+    expected = torch.stack([as_published(matrix) for matrix in matrices])
+    found = orthogonal_factor(matrices, rounds_in=torch.bfloat16)
+    assert found.dtype == torch.float32
+    assert (found - expected).norm() < 0.02 * expected.norm()
+
+
 def test_singular_vectors_stay_and_their_values_come_near_one() -> None:
     u, _, vt = torch.linalg.svd(randn(24, 60), full_matrices=False)
     found = orthogonal_factor((u * torch.linspace(1, 0.05, 24) @ vt)[None])[0]
@@ -46,8 +55,25 @@ def test_singular_vectors_stay_and_their_values_come_near_one() -> None:
     torch.testing.assert_close(u * lengths @ vt, found, rtol=0, atol=1e-4)
 
 
-def test_no_gradient_at_all_is_no_step() -> None:
-    assert not orthogonal_factor(torch.zeros(1, 16, 20)).any()
+@pytest.mark.parametrize("rounds_in", [torch.float32, torch.bfloat16])
+def test_no_gradient_at_all_is_no_step(rounds_in: torch.dtype) -> None:
+    assert not orthogonal_factor(torch.zeros(1, 16, 20), rounds_in=rounds_in).any()
+
+
+def test_only_the_rounds_follow_the_precision_of_a_run() -> None:
+    """Weights and momentum are float32 in every precision, as they sum what is small."""
+    settings = TrainSettings(optimizer="muon")
+    steps = []
+    for precision in ("fp32", "bf16"):
+        parameter = with_gradient(32, 64)
+        before = parameter.detach().clone()
+        optimizer = build_optimizer([parameter], settings, precision=precision)
+        optimizer.step()
+        assert parameter.dtype == optimizer.state[parameter]["momentum"].dtype == torch.float32
+        steps.append(parameter.detach() - before)
+    exact, rounded = steps
+    assert not torch.equal(exact, rounded)
+    assert (exact - rounded).norm() < 0.02 * exact.norm()
 
 
 @pytest.mark.parametrize("shape", [(64, 256), (256, 64), (48, 48)])
