@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from t2v.model.attention import attend
 
 DIM_HEAD = 32
 STD_FLOOR = 0.1  # of the typical spread: features that hardly vary among the captions are not blown up into noise
@@ -36,7 +37,7 @@ class TokenAttention(nn.Module):
         """x: b ... c, any number of places of each clip. Returns b ... c."""
         q = rearrange(self.to_q(x.flatten(1, -2)), "b n (m d) -> b m n d", m=self.heads)
         k, v = rearrange(self.to_kv(tokens.values.to(x.dtype)), "b l (s m d) -> s b m l d", s=2, m=self.heads)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=tokens.mask[:, None, None])
+        out = attend(q, k, v, mask=tokens.mask[:, None, None])
         attended: Tensor = self.to_out(rearrange(out, "b m n d -> b n (m d)"))
         return attended.view(x.shape)
 
