@@ -113,9 +113,16 @@ def _train(ready: "ReadyRun") -> int | None:
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with progress_bar(unit="steps") as bar:
-            task = bar.add_task("training", total=training.plan.num_steps, completed=training.step, note="")
+            planned = training.plan.num_steps
+            task = bar.add_task("training", total=planned, completed=training.step, note="")
             for progress in training.steps():
-                bar.update(task, completed=progress.step, note=_note(progress, training.global_batch))
+                note = _note(progress, training.global_batch)
+                bar.update(task, total=progress.num_steps, completed=progress.step, note=note)
+                if progress.num_steps != planned:
+                    fewer_or_more = "fewer" if progress.num_steps < planned else "more"
+                    change = f"{fewer_or_more} steps fit the budget at the pace of late"
+                    say(f"step {progress.step}: {change}, {progress.num_steps:,} in all")
+                    planned = progress.num_steps
                 if progress.sample_due and not caught:
                     drawing = True
                     with suppress(_StopDrawing):

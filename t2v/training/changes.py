@@ -56,7 +56,10 @@ def extended(request: TrainRequest, plan: Plan, newest: StepFolder, say: Callabl
     """The plan with more steps, if more were asked for."""
     num_steps = request.asked_steps
     if request.budget_s is not None and request.budget_s != plan.budget_s:
-        num_steps = _steps_of_budget(plan, newest, request.budget_s)
+        step, seconds = newest.step, newest.seconds()
+        num_steps = plan.steps_within(
+            request.budget_s, step=step, seconds=seconds, seconds_per_step=pace(plan, step, seconds)
+        )
     if num_steps is None or num_steps == plan.num_steps:
         return plan
     if num_steps < plan.num_steps:
@@ -69,15 +72,7 @@ def extended(request: TrainRequest, plan: Plan, newest: StepFolder, say: Callabl
         f"extended from {plan.num_steps} to {num_steps} steps; from step {newest.step} the learning rate rises and "
         "falls once more"
     )
-    return plan.extended(at=newest.step, num_steps=num_steps, budget_s=request.budget_s or plan.budget_s)
-
-
-def _steps_of_budget(plan: Plan, newest: StepFolder, budget_s: float) -> int:
-    """Steps that a budget allows in all, at the pace of those already taken."""
-    step, seconds = newest.step, newest.seconds()
-    seconds_per_step = pace(plan, step, seconds) + plan.seconds_beside_step
-    spent = seconds + step * plan.seconds_beside_step + plan.seconds_to_compile
-    return step + max(0, int((budget_s - spent) / seconds_per_step))
+    return plan.extended(at=newest.step, num_steps=num_steps, budget_s=request.budget_s)
 
 
 def pace(plan: Plan, step: int, seconds: float) -> float:

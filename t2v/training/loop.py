@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,17 @@ from t2v.sampling import build_diffusion
 from t2v.training.batches import Batch, TrainingClips, draw_batch
 from t2v.training.clip_threads import ClipThreads, best_shares
 from t2v.training.ema import EMA
-from t2v.training.optimizer import build_optimizer, learning_rate
-from t2v.training.plan import Plan
+from t2v.training.optimizer import build_optimizer, learning_rate, warmup_steps
+from t2v.training.plan import Plan, save_plan
 from t2v.training.tensorboard import Events
 
 LOGGED_STEPS = 2000  # a log has about this many lines, however long the run
 # From 2**16 it takes 25 steps skipped in a row to get below: no scale would help any more.
 MIN_LOSS_SCALE = 2.0**-8
+# A budget is looked at so often in a run, and the end is moved by no less than this share of all steps.
+NUM_FITS = 20
+MIN_FIT_STEPS = 10
+MIN_MOVE = 0.03
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Progress:
     """What one optimizer step did.
 
     step counts the steps taken; seconds is training time over all starts; smooth_loss is a running mean and
-    step_rate the steps a second, both since this start.
+    step_rate the steps a second, both since this start. num_steps: of the whole run, as planned now.
     loss_scale: of the step after this one; None where losses are not scaled.
     skipped: the gradients overflowed in fp16, so that the weights were left as they are; loss and grad_norm may be no
     numbers then.
@@ -139,10 +143,15 @@ class Training:
         settings = self.plan.recipe.train
         log_every = max(1, self.plan.num_steps // LOGGED_STEPS)
         first, seconds_before, smooth = self.step, self.seconds, None
+        fitted_at, fitted_seconds = first, seconds_before
         while self.step < self.plan.num_steps:
             started = time.perf_counter()
             progress = self.take_step()
             self.seconds += time.perf_counter() - started
+            if self._fit_due():
+                pace = (self.seconds - fitted_seconds) / (self.step - fitted_at)
+                self._fit_to_budget(pace)
+                fitted_at, fitted_seconds = self.step, self.seconds
             ended = self.step == self.plan.num_steps
             if self.step % log_every == 0 or ended or progress.skipped:
                 self._log(progress)
@@ -151,12 +160,37 @@ class Training:
                 smooth = progress.loss if smooth is None else 0.98 * smooth + 0.02 * progress.loss
             yield replace(
                 progress,
+                num_steps=self.plan.num_steps,
                 seconds=self.seconds,
                 smooth_loss=math.nan if smooth is None else smooth,
                 step_rate=(self.step - first) / (self.seconds - seconds_before),
                 saved=saved,
                 sample_due=self.step % settings.sample_every == 0 or ended,
             )
+
+    def _fit_due(self) -> bool:
+        stretch = self.plan.stretches[-1]
+        if not stretch.by_budget or self.step == self.plan.num_steps:
+            return False
+        since, apart = self.step - stretch.start, max(MIN_FIT_STEPS, (stretch.end - stretch.start) // NUM_FITS)
+        before = max((fit.step for fit in stretch.fits), default=0)  # more than this one: a run that was cut off
+        past_warmup = since >= warmup_steps(self.plan.recipe.train, stretch)
+        return since % apart == 0 and self.step > before and past_warmup
+
+    def _fit_to_budget(self, seconds_per_step: float) -> None:
+        """Move the end to where the budget will be spent at the pace of late; no rate jumps."""
+        plan, stretch = self.plan, self.plan.stretches[-1]
+        assert plan.budget_s is not None
+        allowed = plan.steps_within(
+            plan.budget_s, step=self.step, seconds=self.seconds, seconds_per_step=seconds_per_step
+        )
+        end = agreed(max(allowed, self.step + 1))
+        if abs(end - stretch.last) <= MIN_MOVE * (stretch.last - stretch.start):
+            return
+        done = stretch.done(self.step, warmup=warmup_steps(plan.recipe.train, stretch))
+        self.plan = plan.fitted(at=self.step, done=done, num_steps=end)
+        if self.accelerator.is_main_process:
+            save_plan(self.run, self.plan)
 
     def take_step(self) -> Progress:
         """One optimizer step on the batch of the present step, and nothing written.
@@ -191,7 +225,7 @@ class Training:
 
     def _set_learning_rate(self) -> float:
         stretch = self.plan.stretch_at(self.step)
-        rate = learning_rate(self.plan.recipe.train, self.step - stretch.start, stretch.end - stretch.start)
+        rate = learning_rate(self.plan.recipe.train, stretch, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate
@@ -257,7 +291,7 @@ class Training:
     def _coming_clips(self) -> Iterator[int]:
         """The clips that this process draws from the present step to the end of the plan, in order."""
         seed, num_passes = self.plan.recipe.train.seed, self.plan.recipe.train.accumulation
-        for step in range(self.step, self.plan.num_steps):
+        for step in takewhile(lambda step: step < self.plan.num_steps, count(self.step)):
             for place in chain.from_iterable(map(self._places, range(num_passes))):
                 yield self.clips.example(seed=seed, drawn_before=step * self.global_batch + place)[0]
 

@@ -9,6 +9,7 @@ from torch import nn
 from t2v.config import TrainSettings
 from t2v.errors import SettingsError
 from t2v.training.muon import Muon
+from t2v.training.plan import Stretch
 
 
 def build_optimizer(
@@ -35,13 +36,17 @@ def build_optimizer(
     return optimizer
 
 
-def learning_rate(settings: TrainSettings, step: int, num_steps: int) -> float:
-    """The rate of step `step` in [0, num_steps): a linear rise over the warm-up, then the decay to 0 at the end."""
-    warmup = min(settings.warmup_steps, num_steps // 5)
-    if step < warmup:
-        return settings.learning_rate * (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1, num_steps - warmup)
-    return settings.learning_rate * DECAYS[settings.decay](done)
+def learning_rate(settings: TrainSettings, stretch: Stretch, step: int) -> float:
+    """The rate of a step in the stretch: a linear rise over the warm-up, then the decay to 0 at the end."""
+    warmup = warmup_steps(settings, stretch)
+    if step < stretch.start + warmup:
+        return settings.learning_rate * (step - stretch.start + 1) / (warmup + 1)
+    return settings.learning_rate * DECAYS[settings.decay](stretch.done(step, warmup=warmup))
+
+
+def warmup_steps(settings: TrainSettings, stretch: Stretch) -> int:
+    """Steps over which the rate rises: at most a fifth of those planned at first."""
+    return min(settings.warmup_steps, (stretch.end - stretch.start) // 5)
 
 
 DECAYS: dict[str, Callable[[float], float]] = {

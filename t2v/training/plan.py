@@ -33,11 +33,34 @@ FREE = {
 OLD_RULES = {"formats": ("gif",), "stills": "repeat"}
 
 
+class Fit(Settings):
+    """From `step` on, when the share `done` of the decay is over, the rest of it is taken up to `end`."""
+
+    step: int
+    done: float
+    end: int
+
+
 class Stretch(Settings):
-    """Steps over which the learning rate rises and falls once: [start, end)."""
+    """Steps over which the learning rate rises and falls once: [start, end), as planned at its start."""
 
     start: int
     end: int
+    by_budget: bool = Field(False, description="whether the end moves with the pace, so that a budget is kept")
+    fits: tuple[Fit, ...] = Field((), description="how the end was moved on the way")
+
+    @property
+    def last(self) -> int:
+        """The end as it is now."""
+        return self.fits[-1].end if self.fits else self.end
+
+    def done(self, step: int, *, warmup: int) -> float:
+        """Share of the decay that is over at `step`: from 0 after the warm-up to 1 at the end, without a jump."""
+        done, since, end = 0.0, self.start + warmup, self.end
+        for fit in self.fits:
+            if fit.step <= step:
+                done, since, end = fit.done, fit.step, fit.end
+        return done + (1 - done) * (step - since) / max(1, end - since)
 
 
 class Machine(Settings):
@@ -107,7 +130,7 @@ class Plan(Settings):
 
     @property
     def num_steps(self) -> int:
-        return self.stretches[-1].end
+        return self.stretches[-1].last
 
     @property
     def picture_share(self) -> float:
@@ -133,14 +156,31 @@ class Plan(Settings):
             + _num_due(step, end, train.save_every) * self.seconds_per_save
         )
 
+    def steps_within(self, budget_s: float, *, step: int, seconds: float, seconds_per_step: float) -> int:
+        """Steps that a budget allows in all, of which `step` took `seconds` beside saves and sample sheets."""
+        spent = seconds + step * self.seconds_beside_step + self.seconds_to_compile
+        return step + max(0, int((budget_s - spent) / (seconds_per_step + self.seconds_beside_step)))
+
     def extended(self, *, at: int, num_steps: int, budget_s: float | None) -> "Plan":
-        """A plan for more steps, with a new rise and fall of the learning rate from step `at`."""
+        """A plan for more steps, with a new rise and fall of the learning rate from step `at`.
+
+        budget_s: what the steps were fitted to, if they were.
+        """
         kept = tuple(stretch for stretch in self.stretches if stretch.start < at)
         shortened = (*kept[:-1], Stretch(start=kept[-1].start, end=at)) if kept else ()
-        stretches = (*shortened, Stretch(start=at, end=num_steps))
-        train = self.recipe.train.model_copy(update={"num_steps": num_steps})
+        added = Stretch(start=at, end=num_steps, by_budget=budget_s is not None)
+        return self._with_stretches((*shortened, added)).model_copy(update={"budget_s": budget_s or self.budget_s})
+
+    def fitted(self, *, at: int, done: float, num_steps: int) -> "Plan":
+        """A plan whose last stretch ends elsewhere. The learning rate goes on from step `at` as high as it is."""
+        *before, last = self.stretches
+        fits = (*last.fits, Fit(step=at, done=done, end=num_steps))
+        return self._with_stretches((*before, last.model_copy(update={"fits": fits})))
+
+    def _with_stretches(self, stretches: tuple[Stretch, ...]) -> "Plan":
+        train = self.recipe.train.model_copy(update={"num_steps": stretches[-1].last})
         recipe = self.recipe.model_copy(update={"train": train})
-        return self.model_copy(update={"recipe": recipe, "stretches": stretches, "budget_s": budget_s})
+        return self.model_copy(update={"recipe": recipe, "stretches": stretches})
 
 
 def _num_due(start: int, end: int, every: int) -> int:

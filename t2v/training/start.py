@@ -147,7 +147,7 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
         seconds_per_step=cost.seconds_per_step,
         seconds_per_sheet=cost.seconds_per_sheet,
         budget_s=budget_s,
-        stretches=(Stretch(start=0, end=recipe.train.num_steps),),
+        stretches=(Stretch(start=0, end=recipe.train.num_steps, by_budget=budget_s is not None),),
         machine=Machine.here(accelerator.device, accelerator.num_processes),
         clips_folder=str(request.clips),
         clips=clips.scan.manifest,
