@@ -77,14 +77,14 @@ def train(
     )
     ready = open_run(request, say)
     run = request.run.path
-    stopped_by = None
     if ready.is_finished:
         done = ready.training.step
         say(f"{run} is finished at step {done}; extend it with --steps {2 * done}, or start anew with --fresh")
-    else:
-        stopped_by = _train(ready)
-    # The threads that several processes speak through must end before the interpreter does, or may abort it.
-    ready.training.accelerator.end_training()
+    try:
+        stopped_by = None if ready.is_finished else _train(ready)
+    finally:
+        # The threads that several processes speak through must end before the interpreter does, or may abort it.
+        ready.training.accelerator.end_training()
     if stopped_by is not None:
         say(f"saved at step {ready.training.step}; go on with: {_resume_command(request)}")
         raise typer.Exit(128 + stopped_by)

@@ -12,8 +12,8 @@ from t2v.model.positions import FramePositions, rotate
 SPATIAL_DIM_HEAD = 32
 # A CPU works piece by piece, each of about so many queries' features: what the cache holds need not go through memory.
 PIECE = 2**19
-# Up to so many keys a query's weights are kept: 300 MB for 10 frames of 32x32 pixels, 8 clips and 2 heads.
-MAX_KEPT = 1024
+# Up to so many weights of queries for keys are kept for the gradients, with their softmax in float32: 200 MB.
+MAX_KEPT = 2**25
 
 
 class PreNormResidual(nn.Module):
@@ -151,7 +151,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None) -> Te
     q: ... n d; k and v: ... m d; mask: of ... n m or broadcast to it, true where there is something to see
     Returns ... n d.
     """
-    if q.dtype != torch.bfloat16 or q.device.type != "cpu" or k.shape[-2] > MAX_KEPT:
+    num_weights = q.shape[:-1].numel() * k.shape[-2]
+    if q.dtype != torch.bfloat16 or q.device.type != "cpu" or num_weights > MAX_KEPT:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     logits = q.shape[-1] ** -0.5 * (q @ k.mT)
     if mask is not None:

@@ -57,11 +57,12 @@ def extended(request: TrainRequest, plan: Plan, newest: StepFolder, say: Callabl
     num_steps = request.asked_steps
     if request.budget_s is not None and request.budget_s != plan.budget_s:
         step, seconds = newest.step, newest.seconds()
-        num_steps = plan.steps_within(
-            request.budget_s, step=step, seconds=seconds, seconds_per_step=pace(plan, step, seconds)
-        )
-    if num_steps is None or num_steps == plan.num_steps:
+        spent, each = plan.seconds_spent(step, seconds), pace(plan, step, seconds)
+        num_steps = plan.steps_within(request.budget_s, step=step, spent=spent, seconds_per_step=each)
+    if num_steps is None:
         return plan
+    if num_steps == plan.num_steps:
+        return plan.ended_by(request.budget_s)
     if num_steps < plan.num_steps:
         given = f"--steps {num_steps}" if request.budget_s is None else f"--budget {duration(request.budget_s)}"
         raise RunError(

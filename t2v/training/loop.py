@@ -28,19 +28,16 @@ from t2v.model import Unet3D
 from t2v.runtime import autocast
 from t2v.sampling import build_diffusion
 from t2v.training.batches import Batch, TrainingClips, draw_batch
+from t2v.training.budget import BudgetKeeper, moved_end
 from t2v.training.clip_threads import ClipThreads, best_shares
 from t2v.training.ema import EMA
-from t2v.training.optimizer import build_optimizer, learning_rate, warmup_steps
+from t2v.training.optimizer import build_optimizer, learning_rate
 from t2v.training.plan import Plan, save_plan
 from t2v.training.tensorboard import Events
 
 LOGGED_STEPS = 2000  # a log has about this many lines, however long the run
 # From 2**16 it takes 25 steps skipped in a row to get below: no scale would help any more.
 MIN_LOSS_SCALE = 2.0**-8
-# A budget is looked at so often in a run, and the end is moved by no less than this share of all steps.
-NUM_FITS = 20
-MIN_FIT_STEPS = 10
-MIN_MOVE = 0.03
 
 
 @dataclass(frozen=True)
@@ -143,15 +140,12 @@ class Training:
         settings = self.plan.recipe.train
         log_every = max(1, self.plan.num_steps // LOGGED_STEPS)
         first, seconds_before, smooth = self.step, self.seconds, None
-        fitted_at, fitted_seconds = first, seconds_before
+        keeper = BudgetKeeper(self.plan, step=first, seconds=seconds_before)
         while self.step < self.plan.num_steps:
             started = time.perf_counter()
             progress = self.take_step()
             self.seconds += time.perf_counter() - started
-            if self._fit_due():
-                pace = (self.seconds - fitted_seconds) / (self.step - fitted_at)
-                self._fit_to_budget(pace)
-                fitted_at, fitted_seconds = self.step, self.seconds
+            self._keep_to_budget(keeper)
             ended = self.step == self.plan.num_steps
             if self.step % log_every == 0 or ended or progress.skipped:
                 self._log(progress)
@@ -168,29 +162,14 @@ class Training:
                 sample_due=self.step % settings.sample_every == 0 or ended,
             )
 
-    def _fit_due(self) -> bool:
-        stretch = self.plan.stretches[-1]
-        if not stretch.by_budget or self.step == self.plan.num_steps:
-            return False
-        since, apart = self.step - stretch.start, max(MIN_FIT_STEPS, (stretch.end - stretch.start) // NUM_FITS)
-        before = max((fit.step for fit in stretch.fits), default=0)  # more than this one: a run that was cut off
-        past_warmup = since >= warmup_steps(self.plan.recipe.train, stretch)
-        return since % apart == 0 and self.step > before and past_warmup
-
-    def _fit_to_budget(self, seconds_per_step: float) -> None:
-        """Move the end to where the budget will be spent at the pace of late; no rate jumps."""
-        plan, stretch = self.plan, self.plan.stretches[-1]
-        assert plan.budget_s is not None
-        allowed = plan.steps_within(
-            plan.budget_s, step=self.step, seconds=self.seconds, seconds_per_step=seconds_per_step
-        )
-        end = agreed(max(allowed, self.step + 1))
-        if abs(end - stretch.last) <= MIN_MOVE * (stretch.last - stretch.start):
+    def _keep_to_budget(self, keeper: BudgetKeeper) -> None:
+        end = keeper.look(self.plan, self.step, self.seconds)
+        if end is None:
             return
-        done = stretch.done(self.step, warmup=warmup_steps(plan.recipe.train, stretch))
-        self.plan = plan.fitted(at=self.step, done=done, num_steps=end)
-        if self.accelerator.is_main_process:
-            save_plan(self.run, self.plan)
+        moved = moved_end(self.plan, self.step, agreed(end))
+        if moved is not self.plan and self.accelerator.is_main_process:
+            save_plan(self.run, moved)
+        self.plan = moved
 
     def take_step(self) -> Progress:
         """One optimizer step on the batch of the present step, and nothing written.

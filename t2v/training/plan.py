@@ -1,4 +1,4 @@
-"""What a run decides once, at its start, and every later start of it takes from the disk."""
+"""What a run decides at its start, and every later start of it takes from the disk; its end alone moves later."""
 
 import json
 import platform
@@ -156,9 +156,12 @@ class Plan(Settings):
             + _num_due(step, end, train.save_every) * self.seconds_per_save
         )
 
-    def steps_within(self, budget_s: float, *, step: int, seconds: float, seconds_per_step: float) -> int:
-        """Steps that a budget allows in all, of which `step` took `seconds` beside saves and sample sheets."""
-        spent = seconds + step * self.seconds_beside_step + self.seconds_to_compile
+    def seconds_spent(self, step: int, seconds: float) -> float:
+        """Of a budget, by a run whose steps took `seconds`: with compiling, saves and sample sheets as foretold."""
+        return seconds + step * self.seconds_beside_step + self.seconds_to_compile
+
+    def steps_within(self, budget_s: float, *, step: int, spent: float, seconds_per_step: float) -> int:
+        """Steps that a budget allows in all when `spent` seconds of it are gone after `step` steps."""
         return step + max(0, int((budget_s - spent) / (seconds_per_step + self.seconds_beside_step)))
 
     def extended(self, *, at: int, num_steps: int, budget_s: float | None) -> "Plan":
@@ -170,6 +173,12 @@ class Plan(Settings):
         shortened = (*kept[:-1], Stretch(start=kept[-1].start, end=at)) if kept else ()
         added = Stretch(start=at, end=num_steps, by_budget=budget_s is not None)
         return self._with_stretches((*shortened, added)).model_copy(update={"budget_s": budget_s or self.budget_s})
+
+    def ended_by(self, budget_s: float | None) -> "Plan":
+        """The plan whose end a budget moves from now on, or none does."""
+        *before, last = self.stretches
+        ended = last.model_copy(update={"by_budget": budget_s is not None})
+        return self._with_stretches((*before, ended)).model_copy(update={"budget_s": budget_s or self.budget_s})
 
     def fitted(self, *, at: int, done: float, num_steps: int) -> "Plan":
         """A plan whose last stretch ends elsewhere. The learning rate goes on from step `at` as high as it is."""
