@@ -40,7 +40,9 @@ def main() -> None:
     asked = parser.parse_args()
 
     service = GenerationService.load(asked.checkpoint)
-    pixels = Pixels.of(service.header.recipe.data, service.header.recipe.limits)
+    # Clips as long as those that are drawn, whatever lengths were trained.
+    data = service.header.recipe.data.model_copy(update={"lengths": None})
+    pixels = Pixels.of(data, service.header.recipe.limits)
     trained = load_clips(asked.clips, pixels, cache=cache_folder(), say=print)
     known = np.stack(trained.frames)
     rows: list[np.ndarray] = []
