@@ -9,7 +9,7 @@ from t2v.training.plan import Plan
 # all: less is the noise of clocks.
 NUM_LOOKS = 20
 MIN_STEPS_APART = 10
-MIN_MOVE = 0.03
+MIN_MOVE = 0.05
 
 
 class BudgetKeeper:
