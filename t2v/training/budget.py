@@ -27,7 +27,7 @@ class BudgetKeeper:
         self.started = time.perf_counter()
 
     def look(self, plan: Plan, step: int, seconds: float) -> int | None:
-        """The step to end at, where it is time to look and the end should move; called after every step.
+        """The step that the budget ends at, where it is time to look; called after every step.
 
         It is time at the same steps in every process, and the clocks of none decide whether. The end is never brought
         nearer than the next look: the rate needs steps to fall in.
