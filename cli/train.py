@@ -83,8 +83,7 @@ def train(
     try:
         stopped_by = None if ready.is_finished else _train(ready)
     finally:
-        # The threads that several processes speak through must end before the interpreter does, or may abort it.
-        ready.training.accelerator.end_training()
+        ready.training.close()
     if stopped_by is not None:
         say(f"saved at step {ready.training.step}; go on with: {_resume_command(request)}")
         raise typer.Exit(128 + stopped_by)

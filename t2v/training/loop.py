@@ -1,5 +1,6 @@
 """The training loop: a generator that takes one optimizer step at a time and can stop and go on anywhere."""
 
+import gc
 import json
 import math
 import time
@@ -7,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import import_module
 from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -63,6 +65,14 @@ class Progress:
     step_rate: float = 0.0
     saved: StepFolder | None = None
     sample_due: bool = False
+
+
+def meet_processes(device: torch.device) -> None:
+    """Join the processes that this one was started with, if there are any."""
+    if torch.distributed.is_available():
+        # Imported later, its functions would take the group as their default, and keep it and its threads for ever.
+        import_module("torch.distributed.nn.functional")
+    PartialState(cpu=device.type == "cpu")
 
 
 def make_accelerator(device: torch.device) -> Accelerator:
@@ -135,6 +145,18 @@ class Training:
             if self.events is not None:
                 self.events.close()
                 self.events = None
+
+    def close(self) -> None:
+        """Part from the other processes, if there are any; no step can be taken after it.
+
+        Gloo's threads let go of what they gathered some time after it was handed over. One that is late, and comes to
+        Python's lock when the interpreter is ending, aborts the process. They are joined where the group is freed, for
+        which torch's own farewell is not enough: the wrapped network holds the group, too.
+        """
+        self.network = self.accelerator.unwrap_model(self.network)
+        self.accelerator.free_memory()
+        self.accelerator.end_training()
+        gc.collect()  # the wrapped network is part of a circle
 
     def _steps(self) -> Iterator[Progress]:
         settings = self.plan.recipe.train

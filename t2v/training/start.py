@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 
 from t2v.checkpoint import Checkpoint, load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
@@ -39,7 +38,7 @@ from t2v.training.clips import (
     texts_to_sample,
 )
 from t2v.training.compiled import Compilation, choose_compiled, compile_again
-from t2v.training.loop import Training, agreed, make_accelerator
+from t2v.training.loop import Training, agreed, make_accelerator, meet_processes
 from t2v.training.plan import Machine, Plan, Stretch, load_plan, save_plan
 from t2v.training.request import TrainRequest, duration
 from t2v.training.samples import draw_samples, write_sheet
@@ -104,7 +103,7 @@ def open_run(request: TrainRequest, say: Say) -> ReadyRun:
             "name another with --out"
         )
     device = pick_device(request.device)
-    PartialState(cpu=device.type == "cpu")  # several processes meet here
+    meet_processes(device)
     if agreed(request.fresh or not run.exists()):
         return _begin(request, run, device, say)
     return _resume(request, run, device, say)

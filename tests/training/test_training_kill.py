@@ -267,6 +267,19 @@ def _finished(folder: Path, words: list[str]) -> str:
     return ran.stdout
 
 
+# Threads of gloo that outlive the training abort the interpreter's end now and then; they are seen on Linux alone.
+SPEAKING_TO_NONE = """
+from pathlib import Path
+from t2v.cli.main import main
+
+try:
+    main()
+finally:
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    assert not [name for name in names if "gloo" in name], names
+"""
+
+
 @pytest.mark.parametrize("stills", [0, 4])
 def test_two_processes_learn_what_one_does_with_twice_the_batch(folder: Path, tmp_path: Path, stills: int) -> None:
     """Equal but for the rounding of sums. By torchrun: `accelerate launch --cpu` takes MPI for more than one."""
@@ -276,7 +289,7 @@ def test_two_processes_learn_what_one_does_with_twice_the_batch(folder: Path, tm
     typed = ["--set", "train.precision=fp32", "--set", "train.optimizer=adamw", "--set", "train.accumulation=2"]
     _finished(folder, [*command(folder, folder / "alone"), *typed, "--set", "train.batch_size=2"])
     script = folder / "t2v_train.py"
-    script.write_text("from t2v.cli.main import main\nmain()\n")
+    script.write_text(SPEAKING_TO_NONE)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     said = _finished(folder, [*launcher, *command(folder, folder / "together")[3:], *typed])
     assert said.count("t2v generate") == 1  # one voice, not two
