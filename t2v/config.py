@@ -225,6 +225,13 @@ class ModelSettings(Settings):
         description="tell the network the time between two frames, so that the rate asked for changes the motion; a "
         "network without text is not told",
     )
+    detail: int | None = Field(
+        None,
+        ge=4,
+        le=256,
+        description="channels of a head that corrects what is said of patches, on squares a quarter as wide "
+        "(default: no head)",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -258,6 +265,8 @@ class ModelSettings(Settings):
             raise ValueError(f"init_kernel_size must be odd, not {self.init_kernel_size}")
         if self.token_layers and not self.reads_tokens:
             raise ValueError("token_layers needs token_pooling or cross_attn: otherwise nothing reads the tokens")
+        if self.detail is not None and self.patch == 1:
+            raise ValueError("detail needs a patch of 2 or more: there is nothing finer than one pixel")
         return self
 
     @property

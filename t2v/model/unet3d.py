@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from t2v.model.attention import PreNormResidual, SpatialAttention, SpatialLinearAttention, TemporalAttention
 from t2v.model.blocks import FrameConv, FrameUpsample, ResnetBlock, frame_downsample
+from t2v.model.detail import DetailHead
 from t2v.model.positions import (
     FramePositions,
     RelativePositionBias,
@@ -43,7 +44,8 @@ class Unet3D(nn.Module):
         middle as the last level.
     token_dim, token_layers: width of the tokens that these read, and trainable layers before; see TokenReader.
     interval: the network is told the time between two frames, beside the timestep; at first it changes nothing.
-    The original has none of the last five, and an unconditional network has no use for them.
+    detail: channels of a head that corrects what is said of patches; see DetailHead. At first it changes nothing.
+    The original has none of the last six, and an unconditional network has no use for tokens and interval.
     """
 
     checkpoint_activations = False  # for training: compute the insides of blocks and attentions again for gradients
@@ -73,6 +75,7 @@ class Unet3D(nn.Module):
         token_dim: int = 128,
         token_layers: int = 0,
         interval: bool = False,
+        detail: int | None = None,
     ) -> None:
         super().__init__()
         if dim % 2 or attn_dim_head % 2 or not init_kernel_size % 2:
@@ -152,6 +155,11 @@ class Unet3D(nn.Module):
         self.final_conv = nn.Linear(dim, (out_dim or channels) * patch**2)
         if zero_init:
             self._start_at_zero()
+        self.detail = None
+        if detail is not None:
+            self.detail = DetailHead(
+                dim, detail, channels=channels, out_dim=out_dim or channels, patch=patch, embedding_dim=embedding_dim
+            )
 
     def forward(
         self,
@@ -182,6 +190,7 @@ class Unet3D(nn.Module):
         positions_at = [positions.of_heads(heads) for heads in self.heads]
 
         run = _run_again if self.checkpoint_activations else _run
+        noised = x
         x = rearrange(x, "b c f (h p) (w q) -> b f h w (c p q)", p=self.patch, q=self.patch)
         x = self.init_conv(x)
         if self.init_temporal is not None:
@@ -201,8 +210,9 @@ class Unet3D(nn.Module):
         for level, upsample, here in zip(self.ups, self.upsamples, reversed(positions_at), strict=True):
             x = level(torch.cat((x, skips.pop()), dim=-1), embedding, tokens, here, run)
             x = upsample(x)
-        x = self.final_conv(run(self.final_block, torch.cat((x, first), dim=-1)))
-        return rearrange(x, "b f h w (c p q) -> b c f (h p) (w q)", p=self.patch, q=self.patch)
+        x = run(self.final_block, torch.cat((x, first), dim=-1))
+        said = rearrange(self.final_conv(x), "b f h w (c p q) -> b c f (h p) (w q)", p=self.patch, q=self.patch)
+        return said if self.detail is None else said + self.detail(said, noised, x, embedding, run)
 
     @torch.no_grad()
     def set_text_statistics(self, pooled: Tensor, tokens: Iterable[Tensor] = ()) -> None:

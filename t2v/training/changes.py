@@ -12,6 +12,9 @@ from t2v.training.choose import FITTED
 from t2v.training.plan import OLD_RULES, Plan, differences
 from t2v.training.request import TrainRequest, duration
 
+# What a network may be without, and be given later: it changes nothing at first.
+GROWN = {"interval": False, "detail": None}
+
 
 def with_what_is_typed(request: TrainRequest, run: RunFolder, plan: Plan) -> Plan:
     """The plan with the settings typed now that may change within a run. Raises RunError for any other that differs."""
@@ -84,7 +87,7 @@ def pace(plan: Plan, step: int, seconds: float) -> float:
 def check_parent(parent: Checkpoint, recipe: Recipe, captions: RunCaptions) -> None:
     """Raise RunError where a run of this recipe and these captions cannot start from the parent's weights."""
     header = parent.header
-    if _network(header.recipe) not in (_network(recipe), _network(_untold(recipe))):
+    if _network(header.recipe) != _network(_grown_from(header.recipe, recipe)):
         raise RunError(
             f"{parent.path} has another network than the settings ask for; leave --recipe, --set model.* and --set "
             "diffusion.variance out and its own are taken"
@@ -110,6 +113,7 @@ def _network(recipe: Recipe) -> tuple[object, ...]:
     return recipe.model, recipe.data.channels, recipe.diffusion.learns_variance
 
 
-def _untold(recipe: Recipe) -> Recipe:
-    """The same where the network is not told the time between frames: learning that changes nothing at first."""
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"interval": False})})
+def _grown_from(before: Recipe, recipe: Recipe) -> Recipe:
+    """The same without those parts of its network that are new and change nothing at first."""
+    absent = {key: value for key, value in GROWN.items() if getattr(before.model, key) == value}
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=absent)})

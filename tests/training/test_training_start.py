@@ -283,17 +283,20 @@ def test_a_run_in_fp16_is_planned_timed_drawn_from_and_resumed_as_one(bench) -> 
         bench.open(overrides={"train.precision": "bf16"})
 
 
-def test_init_from_a_model_that_was_not_told_intervals_can_learn_them(bench, fake_encoder) -> None:
+@pytest.mark.parametrize(
+    ("grown", "part"), [({"model.interval": "true"}, "interval_mlp."), ({"model.detail": "4"}, "detail.")]
+)
+def test_init_from_a_network_that_lacked_a_part_can_learn_it(bench, fake_encoder, grown, part) -> None:
     for path in bench.clips.glob("*.gif"):
         path.with_suffix(".txt").write_text("a thing")
-    bench.train()
+    lacking = {"overrides": {"model.patch": "2"}}
+    bench.train(**lacking)
     learned = load_checkpoint(bench.out).weights
-    told = {"init_from": bench.out, "recipe": None, "overrides": {"model.interval": "true"}}
+    told = {"init_from": bench.out, "recipe": None, "overrides": grown}
     child = bench.open(out=bench.folder / "child", **told).training.network.state_dict()
     assert bench.same({name: child[name] for name in learned}, learned)
     new = {name for name in child if name not in learned}
-    assert new and all(name.startswith("interval_mlp.") for name in new)
+    assert new and all(name.startswith(part) for name in new)
     bench.train(out=bench.folder / "other", **told)
-    back = {"init_from": bench.folder / "other", "out": bench.folder / "back", "recipe": None}
     with pytest.raises(RunError, match="another network"):
-        bench.open(**back, overrides={"model.interval": "false"})
+        bench.open(init_from=bench.folder / "other", out=bench.folder / "back", **lacking)
