@@ -27,6 +27,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from itertools import count, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -114,6 +115,8 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="theirs")
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
     asked = parser.parse_args()
+    if asked.plot and find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib: pip install -c constraints.txt -e '.[bench]'")
     os.environ["OMP_NUM_THREADS"] = "1"
     draw_clips(asked.work / "clips", asked.clips)
     curves = curves_before(asked)
