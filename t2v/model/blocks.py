@@ -74,6 +74,22 @@ class ResnetBlock(nn.Module):
         return x + past
 
 
+def fold_squares(clip: Tensor, side: int) -> Tensor:
+    """Squares of pixels as channels, without loss. clip: b c f (h side) (w side). Returns b f h w (c side side)."""
+    return rearrange(clip, "b c f (h p) (w q) -> b f h w (c p q)", p=side, q=side)
+
+
+def unfold_squares(x: Tensor, side: int) -> Tensor:
+    """The clip that `fold_squares` was given."""
+    return rearrange(x, "b f h w (c p q) -> b c f (h p) (w q)", p=side, q=side)
+
+
+def zero(projection: nn.Module) -> None:
+    """Have it say nothing at first."""
+    for parameter in projection.parameters():
+        nn.init.zeros_(parameter)
+
+
 def _on_frames(convolve: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Show b f h w c as a batch of channels-last images and back; neither way copies."""
     images = convolve(rearrange(x, "b f h w c -> (b f) c h w"))

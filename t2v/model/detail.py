@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from t2v.model.blocks import ResnetBlock
+from t2v.model.blocks import ResnetBlock, fold_squares, unfold_squares, zero
 
 
 class DetailHead(nn.Module):
@@ -29,8 +29,7 @@ class DetailHead(nn.Module):
         values = self.square**2
         self.block = ResnetBlock(dim + (channels + out_dim) * values, dim, embedding_dim=embedding_dim)
         self.to_out = nn.Linear(dim, out_dim * values)
-        nn.init.zeros_(self.to_out.weight)
-        nn.init.zeros_(self.to_out.bias)
+        zero(self.to_out)
 
     def forward(
         self, said: Tensor, x: Tensor, patches: Tensor, embedding: Tensor, run: Callable[..., Tensor]
@@ -39,9 +38,5 @@ class DetailHead(nn.Module):
         run: what calls the block. Returns what is to be added to `said`, in its shape."""
         side = self.squares_a_side
         told = rearrange(self.spread(patches), "b f h w (p q c) -> b f (h p) (w q) c", p=side, q=side)
-        y = torch.cat((told, self._squares(said), self._squares(x)), dim=-1)
-        y = self.to_out(run(self.block, y, embedding))
-        return rearrange(y, "b f h w (c p q) -> b c f (h p) (w q)", p=self.square, q=self.square)
-
-    def _squares(self, clip: Tensor) -> Tensor:
-        return rearrange(clip, "b c f (h p) (w q) -> b f h w (c p q)", p=self.square, q=self.square)
+        y = torch.cat((told, fold_squares(said, self.square), fold_squares(x, self.square)), dim=-1)
+        return unfold_squares(self.to_out(run(self.block, y, embedding)), self.square)

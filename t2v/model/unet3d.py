@@ -5,12 +5,19 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from t2v.model.attention import PreNormResidual, SpatialAttention, SpatialLinearAttention, TemporalAttention
-from t2v.model.blocks import FrameConv, FrameUpsample, ResnetBlock, frame_downsample
+from t2v.model.blocks import (
+    FrameConv,
+    FrameUpsample,
+    ResnetBlock,
+    fold_squares,
+    frame_downsample,
+    unfold_squares,
+    zero,
+)
 from t2v.model.detail import DetailHead
 from t2v.model.positions import (
     FramePositions,
@@ -134,7 +141,7 @@ class Unet3D(nn.Module):
 
             if interval:
                 self.interval_mlp = nn.Sequential(nn.Linear(dim, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim))
-                _zero(self.interval_mlp[-1])
+                zero(self.interval_mlp[-1])
 
         self.init_conv = FrameConv(
             channels * patch**2, init_dim, kernel_size=init_kernel_size, padding=init_kernel_size // 2
@@ -191,8 +198,7 @@ class Unet3D(nn.Module):
 
         run = _run_again if self.checkpoint_activations else _run
         noised = x
-        x = rearrange(x, "b c f (h p) (w q) -> b f h w (c p q)", p=self.patch, q=self.patch)
-        x = self.init_conv(x)
+        x = self.init_conv(fold_squares(noised, self.patch))
         if self.init_temporal is not None:
             x = run(self.init_temporal, x, all_frames.of_heads(self.heads[0]))
         first = x
@@ -211,7 +217,7 @@ class Unet3D(nn.Module):
             x = level(torch.cat((x, skips.pop()), dim=-1), embedding, tokens, here, run)
             x = upsample(x)
         x = run(self.final_block, torch.cat((x, first), dim=-1))
-        said = rearrange(self.final_conv(x), "b f h w (c p q) -> b c f (h p) (w q)", p=self.patch, q=self.patch)
+        said = unfold_squares(self.final_conv(x), self.patch)
         return said if self.detail is None else said + self.detail(said, noised, x, embedding, run)
 
     @torch.no_grad()
@@ -239,8 +245,8 @@ class Unet3D(nn.Module):
             if isinstance(module, ResnetBlock):
                 nn.init.zeros_(module.block2.gain)
             elif isinstance(module, PreNormResidual):
-                _zero(module.fn.get_submodule("to_out"))
-        _zero(self.final_conv)
+                zero(module.fn.get_submodule("to_out"))
+        zero(self.final_conv)
 
     def _check(self, x: Tensor) -> None:
         _, channels, _, height, width = x.shape
@@ -344,8 +350,3 @@ def _spatial_attention(name: str, width: int, *, heads: int) -> PreNormResidual 
     if name not in SPATIAL:
         raise ValueError(f"spatial_attn must be {', '.join(SPATIAL)} or none, not {name!r}")
     return PreNormResidual(width, SPATIAL[name](width, heads=heads))
-
-
-def _zero(projection: nn.Module) -> None:
-    for parameter in projection.parameters():
-        nn.init.zeros_(parameter)
