@@ -17,7 +17,7 @@ TellingName = Literal["index", "thousand", "fraction"]
 PredictionName = Literal["eps", "v", "x0", "previous"]
 VarianceName = Literal["fixed_small", "fixed_tiny", "fixed_large", "learned", "learned_range"]
 LossName = Literal["l1", "l2", "huber", "kl", "rescaled_kl"]
-WeightingName = Literal["none", "min_snr", "p2", "velocity"]
+WeightingName = Literal["none", "min_snr", "p2", "velocity", "balanced"]
 TimestepsName = Literal["even", "loss_second_moment"]
 SamplerName = Literal["ddim", "ddpm", "dpmpp_2m", "dpmpp_3m", "euler", "heun", "heun_everywhere", "unipc"]
 SpacingName = Literal[
@@ -317,8 +317,10 @@ class DiffusionSettings(Settings):
     def _check(self) -> Self:
         if self.prediction == "eps" and self.zero_terminal_snr:
             raise ValueError("zero_terminal_snr needs prediction v or x0: from pure noise eps says nothing of the clip")
-        if self.prediction == "previous" and self.weighting != "none":
+        if self.prediction == "previous" and self.weighting not in ("none", "balanced"):
             raise ValueError(f"weighting {self.weighting} needs prediction eps, v or x0, not previous")
+        if self.weighting == "balanced" and self.timesteps != "even":
+            raise ValueError(f"weighting balanced needs timesteps even: {self.timesteps} weighs losses by itself")
         return self
 
     @property

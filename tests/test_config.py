@@ -60,6 +60,11 @@ def test_a_file_that_is_not_toml_is_named(tmp_path, content):
         load_recipe(str(file))
 
 
+def test_losses_are_not_weighed_by_two_histories():
+    both = {"diffusion": {"weighting": "balanced", "timesteps": "loss_second_moment"}}
+    assert "weighting balanced needs timesteps even: loss_second_moment weighs losses by itself" in said(both)
+
+
 def test_an_unknown_recipe_is_answered_with_the_known_ones():
     with pytest.raises(
         SettingsError, match=r"no recipe 'tinny': name one of tiny, small, base, seed, or a \.toml file"

@@ -46,6 +46,7 @@ WEIGHTINGS: dict[str, Weighting | None] = {
     "min_snr": Weighting(min_snr, usual_gamma=5.0),
     "p2": Weighting(p2, usual_gamma=1.0),
     "velocity": Weighting(velocity, usual_gamma=400.0),
+    "balanced": None,  # by losses of the run itself, see t2v.diffusion.balance
 }
 
 # A squared error in the prediction, over the squared error in the clean clip that it makes.

@@ -23,7 +23,9 @@ import t2v
 from t2v.checkpoint import Header, load_checkpoint, save_checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
 from t2v.checkpoint.tree import flatten, unflatten
+from t2v.config import DiffusionSettings
 from t2v.data.words import most_frequent
+from t2v.diffusion.balance import LossBalance
 from t2v.diffusion.timesteps import LossSecondMoment
 from t2v.errors import RunError
 from t2v.model import Unet3D
@@ -122,7 +124,7 @@ class Training:
         # Switched off it leaves losses, gradients and steps as they are.
         self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=plan.precision == "fp16")
         process = plan.recipe.diffusion
-        self.loss_history = LossSecondMoment(process.num_timesteps) if process.timesteps != "even" else None
+        self.loss_history = _loss_history(process)
         self.events: Events | None = None  # while steps are taken, if they are asked for
 
     @property
@@ -397,6 +399,13 @@ class Training:
     def _inner_optimizer(self) -> torch.optim.Optimizer:
         inner: torch.optim.Optimizer = self.optimizer.optimizer
         return inner
+
+
+def _loss_history(process: DiffusionSettings) -> LossSecondMoment | LossBalance | None:
+    """What is remembered of the losses of a run, if how they count or which timesteps are drawn depends on that."""
+    if process.timesteps == "loss_second_moment":
+        return LossSecondMoment(process.num_timesteps)
+    return LossBalance(process.num_timesteps) if process.weighting == "balanced" else None
 
 
 def _come_apart(what: str, cure: str) -> RunError:

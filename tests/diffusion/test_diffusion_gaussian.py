@@ -133,7 +133,7 @@ def test_a_weighting_weighs_the_distance_of_each_clip(weighting, loss, gamma):
     losses = diffusion.losses(silent, normal(), t, normal(1))
     weight = loss_weight(weighting, "x0", COSINE.snr(t), gamma)
     torch.testing.assert_close(losses.total, losses.distance * (1 if weight is None else weight))
-    assert weighting == "none" or not losses.total.allclose(losses.distance)
+    assert WEIGHTINGS[weighting] is None or not losses.total.allclose(losses.distance)
 
 
 @pytest.mark.parametrize("variance", LEARNED)

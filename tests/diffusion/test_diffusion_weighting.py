@@ -35,7 +35,10 @@ def test_every_name_in_the_settings_has_a_weighting():
 
 
 def test_every_weighting_is_compared_with_its_paper():
-    assert set(PAPERS) == {(name, prediction) for name in WEIGHTINGS for prediction in ERROR_RATIOS if name != "none"}
+    formulas = [name for name, weighting in WEIGHTINGS.items() if weighting is not None]
+    assert set(PAPERS) == {(name, prediction) for name in formulas for prediction in ERROR_RATIOS}
+    # What balances goes by the losses of a run, see test_diffusion_balance.py.
+    assert set(WEIGHTINGS) - set(formulas) == {"none", "balanced"}
 
 
 @pytest.mark.parametrize("gamma", [None, 0.5, 20.0])
@@ -94,14 +97,14 @@ def test_a_weighting_means_the_same_whatever_is_predicted(name, perfect):
         diffusion = GaussianDiffusion(schedule=schedule, prediction=prediction, weighting=name)
         totals.append(diffusion.losses(perfect(diffusion, x0 + 0.1), x0, t, noise).total)
     same = all(torch.allclose(total, totals[0]) for total in totals[1:])
-    assert same == (name != "none")
+    assert same == (WEIGHTINGS[name] is not None)
 
 
 def test_no_weighting_leaves_the_loss_alone():
     assert loss_weight("none", "previous", SNR) is None
 
 
-@pytest.mark.parametrize("name", [name for name in WEIGHTINGS if name != "none"])
+@pytest.mark.parametrize("name", [name for name, weighting in WEIGHTINGS.items() if weighting is not None])
 def test_a_prediction_that_cannot_be_weighed_is_refused_at_once(name):
     with pytest.raises(SettingsError, match=f"weighting {name} is for prediction x0, eps, v, not previous"):
         GaussianDiffusion(schedule=make_schedule("cosine", 50), prediction="previous", weighting=name)

@@ -3,6 +3,7 @@
 import json
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ from torch import Tensor
 from t2v.checkpoint import load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import GenerationSettings, Recipe
+from t2v.diffusion.balance import LossBalance
+from t2v.diffusion.timesteps import LossSecondMoment
 from t2v.errors import RunError
 from t2v.model.text import TextFeatures
 from t2v.reading import recipe_from_mapping
@@ -214,7 +217,7 @@ def test_accumulation_learns_what_one_large_batch_learns_beside_stills(tmp_path:
         assert one.loss == pytest.approx(other.loss, rel=1e-3)
         assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-3)
     assert whole.loss_history is not None and parts.loss_history is not None
-    torch.testing.assert_close(whole.loss_history.losses, parts.loss_history.losses, rtol=1e-3, atol=0)
+    torch.testing.assert_close(whole.loss_history.state(), parts.loss_history.state(), rtol=1e-3, atol=0)
 
 
 def test_the_network_sees_clips_whole_and_stills_one_by_one(tmp_path: Path) -> None:
@@ -240,21 +243,54 @@ def test_timesteps_are_drawn_by_their_losses_however_the_batch_is_split(tmp_path
     parts = start(tmp_path / "parts", by_losses(num_steps=8, batch_size=2, accumulation=2), clips)
     for one, other in zip(whole.steps(), parts.steps(), strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-3)
-    assert whole.loss_history is not None and parts.loss_history is not None and whole.loss_history.is_warm
+    assert isinstance(whole.loss_history, LossSecondMoment) and isinstance(parts.loss_history, LossSecondMoment)
+    assert whole.loss_history.is_warm
     torch.testing.assert_close(whole.loss_history.losses, parts.loss_history.losses, rtol=1e-3, atol=0)
     assert whole.loss_history.probabilities()[0] != 0.5
 
 
-def test_a_loss_history_is_resumed_exactly(tmp_path: Path) -> None:
+def balanced(**train: object) -> Recipe:
+    """Levels that count alike, with a learning rate at which soon none is what it was."""
+    recipe = least_recipe(**{"batch_size": 4, "learning_rate": 1e-2, **train})
+    diffusion = recipe.diffusion.model_copy(update={"num_timesteps": 4, "weighting": "balanced", "loss": "l2"})
+    return recipe.model_copy(update={"diffusion": diffusion})
+
+
+def test_levels_count_alike_however_the_batch_is_split(tmp_path: Path) -> None:
     clips = clips_of([(200, 30, 30), (30, 200, 30)], captioned=True)
-    recipe = by_losses(num_steps=9, save_every=6)
+    whole = start(tmp_path / "whole", balanced(num_steps=8, batch_size=4), clips)
+    parts = start(tmp_path / "parts", balanced(num_steps=8, batch_size=2, accumulation=2), clips)
+    for one, other in zip(whole.steps(), parts.steps(), strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-3)
+        assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-3)
+    assert isinstance(whole.loss_history, LossBalance) and isinstance(parts.loss_history, LossBalance)
+    torch.testing.assert_close(whole.loss_history.means, parts.loss_history.means, rtol=1e-3, atol=0)
+    assert whole.loss_history.counts.sum() == 32
+
+
+def test_gradients_are_balanced_once_losses_are_known(tmp_path: Path) -> None:
+    clips = clips_of([(200, 30, 30), (30, 200, 30)], captioned=True)
+    recipe = balanced(num_steps=2)
+    plain = recipe.model_copy(update={"diffusion": recipe.diffusion.model_copy(update={"weighting": "none"})})
+    weighed, not_weighed = (
+        list(start(tmp_path / name, asked, clips).steps()) for name, asked in (("one", recipe), ("two", plain))
+    )
+    assert weighed[0].grad_norm == not_weighed[0].grad_norm
+    assert weighed[1].grad_norm != pytest.approx(not_weighed[1].grad_norm, rel=1e-3)
+
+
+@pytest.mark.parametrize("recipe_of", [by_losses, balanced])
+def test_a_loss_history_is_resumed_exactly(tmp_path: Path, recipe_of: Callable[..., Recipe]) -> None:
+    clips = clips_of([(200, 30, 30), (30, 200, 30)], captioned=True)
+    recipe = recipe_of(num_steps=9, save_every=6)
     unbroken = start(tmp_path / "run", recipe, clips)
     unbroken_losses = [progress.loss for progress in unbroken.steps()][6:]
     again = start(tmp_path / "run", recipe, clips)
     again.resume(next(folder for folder in again.run.steps() if folder.step == 6))
     assert [progress.loss for progress in again.steps()] == unbroken_losses
     assert again.loss_history is not None and unbroken.loss_history is not None
-    assert torch.equal(again.loss_history.losses, unbroken.loss_history.losses)
+    known = unbroken.loss_history.state()
+    assert all(torch.equal(tensor, known[name]) for name, tensor in again.loss_history.state().items())
 
 
 def test_the_last_step_is_saved_whatever_the_interval(tmp_path: Path) -> None:
