@@ -5,17 +5,18 @@
 
 Shapes of one subject from the worlds, 32x32 and 8 frames; networks start from random weights and learn in turns, a
 slice of computing time each, from clips and captions of one folder, with the same text vectors, standardised, of
-which a tenth is dropped. Ours is what `t2v train` does with `--recipe`, at a constant learning rate; `--plain` adds a
-third curve, ours with patches of one pixel and pooled text alone. Theirs is its Unet3D, GaussianDiffusion, EMA and
-Adam, called as its Trainer calls them. Every so often the averaged weights of each are saved, imported, and judged:
-clips of prompts of combinations that were held out, drawn by our DDIM in 20 steps, and bits per dimension of clips that
-were held out. Judging is not counted. As it takes long, of theirs above all, no more clips are drawn of a side that
-meets less than a third of the first twelve prompts.
+which a tenth is dropped. Ours is what `t2v train` does with `--recipe`, its learning rate falling to 0 over the
+recipe's steps; `--plain` adds a third curve, ours with patches of one pixel and pooled text alone. Theirs is its
+Unet3D, GaussianDiffusion, EMA and Adam, called as its Trainer calls them, in `--precision`. Every so often the averaged
+weights of each are saved, imported, and judged: clips of prompts of combinations that were held out, drawn by our DDIM
+in 20 steps, and bits per dimension of clips that were held out. Judging is not counted. As it takes long, of theirs
+above all, no more clips are drawn of a side that meets less than a third of the first twelve prompts.
 
 Time is that of one core, by the process's own clock: each has one thread, as more would gain each side another part of
 themselves. A side that reached `--target` percent twice in a row learns no longer; the others go on to `--most` times
-the time of ours. WORK keeps clips, figures and the whole state of each side, this at every judging and after ten
-minutes of computing: the same command goes on from there, and with more `--minutes` goes further.
+the time of ours. When the steps of ours are taken it is judged twice, by clips of other seeds the second time. WORK
+keeps clips, figures and the whole state of each side, this at every judging and after ten minutes of computing: the
+same command goes on from there, and with more `--minutes` goes further.
 """
 
 import argparse
@@ -56,6 +57,7 @@ class Side:
     """One of those that learn, in a process of its own.
 
     seconds: of computing so far; kept: those behind the state on disk, below 0 without one
+    ended: all steps that it was to take are taken
     curve: what was judged of it, and when
     """
 
@@ -64,6 +66,7 @@ class Side:
     process: multiprocessing.process.BaseProcess
     seconds: float = 0.0
     steps: int = 0
+    ended: bool = False
     kept: float = -1.0
     curve: list[dict[str, float]] = field(default_factory=list)
 
@@ -77,7 +80,7 @@ class Side:
 
     def learn(self, seconds: float) -> None:
         """Train for so long; for 0 seconds only learn how far it is."""
-        self.seconds, self.steps = self.ask("learn", seconds)
+        self.seconds, self.steps, self.ended = self.ask("learn", seconds)
 
     @property
     def judged_s(self) -> float:
@@ -113,6 +116,7 @@ def main() -> None:
     parser.add_argument("--mults", type=int, nargs="+", default=[1, 2, 4, 8], help="theirs")
     parser.add_argument("--batch", type=int, default=8, help="theirs")
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="theirs")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="theirs")
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
     asked = parser.parse_args()
     if asked.plot and find_spec("matplotlib") is None:
@@ -125,13 +129,16 @@ def main() -> None:
         side.learn(0)
         if curves:
             side.curve, side.kept = curves[side.name], side.seconds
-    while running := [side for side in sides if side.judged_s < 60 * allowed(side, sides, asked)]:
+    while running := [side for side in sides if side.judged_s < 60 * allowed(side, sides, asked) and not side.ended]:
         for side in running:
             due_s = 60 * min(allowed(side, sides, asked), next_mark(side, asked))
             side.learn(min(asked.slice, max(0.0, due_s - side.seconds)))
-            if side.seconds >= due_s:
+            if side.ended:
+                for seed in (0, 1):
+                    judge_side(side, asked, seed)
+            elif side.seconds >= due_s:
                 judge_side(side, asked)
-            if side.seconds >= due_s or side.seconds >= side.kept + KEPT_EVERY_S:
+            if side.ended or side.seconds >= due_s or side.seconds >= side.kept + KEPT_EVERY_S:
                 keep(sides, asked)
     print(told(sides, asked))
     if asked.plot:
@@ -212,10 +219,10 @@ def serve(connection: Connection, name: str, asked: argparse.Namespace) -> None:
             connection.send(learner.keep())
         else:
             began = time.process_time()
-            while time.process_time() - began < argument:
+            while time.process_time() - began < argument and not learner.ended:
                 learner.step()
             learner.seconds += time.process_time() - began
-            connection.send((learner.seconds, learner.num_steps))
+            connection.send((learner.seconds, learner.num_steps, learner.ended))
 
 
 class Ours:
@@ -225,7 +232,7 @@ class Ours:
         from t2v.training.request import TrainRequest
         from t2v.training.start import open_run
 
-        fixed = {"decay": "constant", "num_steps": 10**7, "save_every": 10**7, "sample_every": 10**7}
+        fixed = {"save_every": 10**7, "sample_every": 10**7}
         overrides = {f"train.{key}": json.dumps(value) for key, value in fixed.items()} | {
             "data.size": str(SIZE),
             "data.num_frames": str(NUM_FRAMES),
@@ -255,6 +262,10 @@ class Ours:
     def num_steps(self) -> int:
         return self.training.step
 
+    @property
+    def ended(self) -> bool:
+        return self.training.step == self.training.plan.num_steps
+
     def step(self) -> None:
         self.training.take_step()
 
@@ -269,6 +280,8 @@ class Ours:
 
 class Peer:
     """The original's network, process, average and Adam, called as its Trainer does, which reads no captions."""
+
+    ended = False  # its learning rate stays as it is
 
     def __init__(self, asked: argparse.Namespace) -> None:
         import copy
@@ -352,7 +365,9 @@ class Peer:
         frames = np.stack([self.clips.frames[clip] for clip in chosen])
         x = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 255
         text = self.pooled[[self.draw.choice(self.rows[clip]) for clip in chosen]]
-        self.diffusion(x, cond=text, null_cond_prob=DROPPED).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.asked.precision == "bf16"):
+            loss = self.diffusion(x, cond=text, null_cond_prob=DROPPED)
+        loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.num_steps % PEER_EMA_EVERY == 0:
@@ -393,21 +408,21 @@ def peer_recipe(asked: argparse.Namespace) -> Any:
     )
 
 
-def judge_side(side: Side, asked: argparse.Namespace) -> None:
-    """Add a point to a side's curve."""
+def judge_side(side: Side, asked: argparse.Namespace, seed: int = 0) -> None:
+    """Add a point to a side's curve. seed: added to those of the clips that are drawn"""
     from t2v.service import GenerationService
 
     path = asked.work / f"{side.name}.safetensors"
     side.ask("save", path)
     service = GenerationService.load(path, device="cpu", precision="fp32")
-    right, num_drawn, verdicts = aligned(service, asked.prompts)
+    right, num_drawn, verdicts = aligned(service, asked.prompts, seed)
     point = {"minutes": side.seconds / 60, "steps": side.steps, "right": right, "of": num_drawn, "bits": bits(service)}
     point |= verdicts
     side.curve.append(point)
     print(side.name, "  ".join(f"{name} {value:.4g}" for name, value in point.items()), flush=True)
 
 
-def aligned(service: Any, num_prompts: int) -> tuple[float, int, dict[str, float]]:
+def aligned(service: Any, num_prompts: int, seed: int) -> tuple[float, int, dict[str, float]]:
     """Percent of the prompts that the judge finds met wholly, how many were drawn, and percent by attribute."""
     from t2v.config import GenerationSettings
     from t2v.evaluate.alignment import Judged, judged, scores
@@ -420,7 +435,7 @@ def aligned(service: Any, num_prompts: int) -> tuple[float, int, dict[str, float
     for question in asked:
         if len(verdicts) == GLANCE and sum(verdict.is_right for verdict in verdicts) < GLANCE / 3:
             break
-        wish = settings.model_copy(update={"prompt": question.prompt.caption, "seed": question.seed})
+        wish = settings.model_copy(update={"prompt": question.prompt.caption, "seed": question.seed + seed})
         with closing(service.generate(wish)) as steps:
             [clip] = [clip for step in steps for clip in step.finished]
         verdicts.append(judged(question, clip.frames))
