@@ -302,7 +302,9 @@ class DiffusionSettings(Settings):
     bound_weight: float = Field(
         0.001, ge=0, le=1, description="share of the variational bound beside a distance, where the variance is learned"
     )
-    weighting: WeightingName = Field("none", description="how much each noise level counts in the loss")
+    weighting: WeightingName = Field(
+        "none", description="how much each noise level counts in the loss; balanced: all alike, by the run's own losses"
+    )
     weighting_gamma: float | None = Field(
         None,
         gt=0,

@@ -37,7 +37,7 @@ class LossBalance:
         known = self.means > 0
         weights = torch.ones_like(self.means)
         weights[known] = self.means[known].mean() / self.means[known]
-        return weights[t.cpu() * len(weights) // self.num_timesteps]
+        return weights[t * len(weights) // self.num_timesteps]
 
     def update(self, t: Sequence[int], losses: Sequence[float]) -> None:
         """Remember losses, in order."""
