@@ -13,7 +13,7 @@ class LossBalance:
 
     The error of a clip that is all but lost in noise is a hundred times that of one which is all but clean, and most of
     it nobody could foretell. Where levels count by their errors, what is learned of outlines is drowned by that. Karras
-    et al. 2024 (EDM2, section 2.2 and appendix) learn the divisor with a small network; a running mean needs none.
+    et al. 2024 (EDM2) learn the divisor with a small network; a running mean needs none.
 
     It is part of a run's state; it is fed with every loss of a step in the order of the global batch, so that it is the
     same in all processes and however the batch is split.
@@ -37,12 +37,11 @@ class LossBalance:
         known = self.means > 0
         weights = torch.ones_like(self.means)
         weights[known] = self.means[known].mean() / self.means[known]
-        return weights[t * len(weights) // self.num_timesteps]
+        return weights[self._strata(t)]
 
     def update(self, t: Sequence[int], losses: Sequence[float]) -> None:
         """Remember losses, in order."""
-        for time, loss in zip(t, losses, strict=True):
-            stratum = time * len(self.means) // self.num_timesteps
+        for stratum, loss in zip(self._strata(torch.tensor(t)).tolist(), losses, strict=True):
             self.counts[stratum] += 1
             self.means[stratum] += (loss - self.means[stratum]) / min(int(self.counts[stratum]), self.horizon)
 
@@ -51,3 +50,6 @@ class LossBalance:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.means, self.counts = state["means"].clone(), state["counts"].clone()
+
+    def _strata(self, t: Tensor) -> Tensor:
+        return t * len(self.means) // self.num_timesteps

@@ -237,16 +237,23 @@ def by_losses(**train: object) -> Recipe:
     return recipe.model_copy(update={"diffusion": diffusion})
 
 
-def test_timesteps_are_drawn_by_their_losses_however_the_batch_is_split(tmp_path: Path) -> None:
+def split_alike(tmp_path: Path, recipe_of: Callable[..., Recipe]) -> Training:
+    """A run of eight steps, which learned and remembers what another did whose batches came in two passes."""
     clips = clips_of([(200, 30, 30), (30, 200, 30)], captioned=True)
-    whole = start(tmp_path / "whole", by_losses(num_steps=8, batch_size=4), clips)
-    parts = start(tmp_path / "parts", by_losses(num_steps=8, batch_size=2, accumulation=2), clips)
+    whole = start(tmp_path / "whole", recipe_of(num_steps=8, batch_size=4), clips)
+    parts = start(tmp_path / "parts", recipe_of(num_steps=8, batch_size=2, accumulation=2), clips)
     for one, other in zip(whole.steps(), parts.steps(), strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-3)
-    assert isinstance(whole.loss_history, LossSecondMoment) and isinstance(parts.loss_history, LossSecondMoment)
-    assert whole.loss_history.is_warm
-    torch.testing.assert_close(whole.loss_history.losses, parts.loss_history.losses, rtol=1e-3, atol=0)
-    assert whole.loss_history.probabilities()[0] != 0.5
+        assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-3)
+    assert whole.loss_history is not None and parts.loss_history is not None
+    torch.testing.assert_close(whole.loss_history.state(), parts.loss_history.state(), rtol=1e-3, atol=0)
+    return whole
+
+
+def test_timesteps_are_drawn_by_their_losses_however_the_batch_is_split(tmp_path: Path) -> None:
+    history = split_alike(tmp_path, by_losses).loss_history
+    assert isinstance(history, LossSecondMoment) and history.is_warm
+    assert history.probabilities()[0] != 0.5
 
 
 def balanced(**train: object) -> Recipe:
@@ -257,15 +264,8 @@ def balanced(**train: object) -> Recipe:
 
 
 def test_levels_count_alike_however_the_batch_is_split(tmp_path: Path) -> None:
-    clips = clips_of([(200, 30, 30), (30, 200, 30)], captioned=True)
-    whole = start(tmp_path / "whole", balanced(num_steps=8, batch_size=4), clips)
-    parts = start(tmp_path / "parts", balanced(num_steps=8, batch_size=2, accumulation=2), clips)
-    for one, other in zip(whole.steps(), parts.steps(), strict=True):
-        assert one.loss == pytest.approx(other.loss, rel=1e-3)
-        assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-3)
-    assert isinstance(whole.loss_history, LossBalance) and isinstance(parts.loss_history, LossBalance)
-    torch.testing.assert_close(whole.loss_history.means, parts.loss_history.means, rtol=1e-3, atol=0)
-    assert whole.loss_history.counts.sum() == 32
+    history = split_alike(tmp_path, balanced).loss_history
+    assert isinstance(history, LossBalance) and history.counts.sum() == 32
 
 
 def test_gradients_are_balanced_once_losses_are_known(tmp_path: Path) -> None:
