@@ -232,6 +232,13 @@ class ModelSettings(Settings):
         description="channels of a head that corrects what is said of patches, on squares a quarter as wide "
         "(default: no head)",
     )
+    place_dim: int | None = Field(
+        None,
+        ge=4,
+        le=1024,
+        description="channels in which text and timestep are read at every place and moment, to scale and shift the "
+        "pixels of each level: so where and when a word such as left says something is heard (default: not read)",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -311,6 +318,12 @@ class DiffusionSettings(Settings):
         le=10_000,
         description="strength of the weighting (default: 5 for min_snr, 1 for p2, 400 for velocity)",
     )
+    motion_weight: float = Field(
+        1.0,
+        ge=1,
+        le=1000,
+        description="how many times what moves counts in the loss against what stands still; needs loss l2",
+    )
     timesteps: TimestepsName = Field(
         "even", description="which timesteps training visits: all alike, or more often where the loss varies"
     )
@@ -321,6 +334,8 @@ class DiffusionSettings(Settings):
             raise ValueError("zero_terminal_snr needs prediction v or x0: from pure noise eps says nothing of the clip")
         if self.prediction == "previous" and self.weighting not in ("none", "balanced"):
             raise ValueError(f"weighting {self.weighting} needs prediction eps, v or x0, not previous")
+        if self.motion_weight != 1 and self.loss != "l2":
+            raise ValueError(f"motion_weight {self.motion_weight:g} needs loss l2, not {self.loss}")
         if self.weighting == "balanced" and self.timesteps != "even":
             raise ValueError(f"weighting balanced needs timesteps even: {self.timesteps} weighs losses by itself")
         return self

@@ -60,6 +60,7 @@ def build_diffusion(recipe: Recipe) -> GaussianDiffusion:
         weighting=asked.weighting,
         gamma=asked.weighting_gamma,
         bound_weight=asked.bound_weight,
+        motion_weight=asked.motion_weight,
     )
 
 

@@ -369,7 +369,7 @@ def check_guide(guide: Checkpoint, checkpoint: Checkpoint) -> None:
 def _process(header: Header) -> dict[str, object]:
     """What a network's answers mean; how its loss was weighed is its own affair."""
     return header.recipe.diffusion.model_dump(
-        exclude={"loss", "bound_weight", "weighting", "weighting_gamma", "timesteps"}
+        exclude={"loss", "bound_weight", "weighting", "weighting_gamma", "motion_weight", "timesteps"}
     )
 
 

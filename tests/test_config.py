@@ -65,6 +65,10 @@ def test_losses_are_not_weighed_by_two_histories():
     assert "weighting balanced needs timesteps even: loss_second_moment weighs losses by itself" in said(both)
 
 
+def test_what_moves_is_weighed_in_squares_only():
+    assert "motion_weight 8 needs loss l2, not l1" in said({"diffusion": {"motion_weight": 8}})
+
+
 def test_an_unknown_recipe_is_answered_with_the_known_ones():
     with pytest.raises(
         SettingsError, match=r"no recipe 'tinny': name one of tiny, small, base, seed, or a \.toml file"

@@ -11,7 +11,7 @@ from torch import Tensor
 from t2v.diffusion.choose import choose
 from t2v.diffusion.distributions import normal_kl, pixel_log_likelihood
 from t2v.diffusion.guidance import Guidance, Network, Text, guide
-from t2v.diffusion.losses import BOUNDS, DISTANCES
+from t2v.diffusion.losses import BOUNDS, DISTANCES, motion_error
 from t2v.diffusion.prediction import PREDICTIONS, Scales, convert, noise_in
 from t2v.diffusion.samplers import HEAR_OWN_NOISE, SAMPLERS
 from t2v.diffusion.schedule import Schedule, spread
@@ -60,12 +60,15 @@ class GaussianDiffusion:
     weighting: str = "none"
     gamma: float | None = None
     bound_weight: float = 0.001
+    motion_weight: float = 1.0
 
     def __post_init__(self) -> None:
         choose(PREDICTIONS, self.prediction, "prediction")
         choose(VARIANCES, self.variance, "variance")
         choose({**DISTANCES, **BOUNDS}, self.loss, "loss")
         loss_weight(self.weighting, self.prediction, torch.ones(1), self.gamma)
+        if self.motion_weight != 1 and self.loss != "l2":
+            raise SettingsError(f"motion_weight {self.motion_weight:g} needs loss l2, not {self.loss}")
         if self.prediction == "eps" and self.schedule.alphas_cumprod[-1] == 0:
             raise SettingsError(
                 "prediction eps cannot go with a schedule that ends in zero signal (zero_terminal_snr): pure noise "
@@ -114,7 +117,10 @@ class GaussianDiffusion:
         said, values = self._halves(output, channels=x0.shape[1])
         distance = DISTANCES[self.loss](said, target).flatten(1).mean(1)
         weight = loss_weight(self.weighting, self.prediction, self.schedule.snr(t), self.gamma)
-        weighted = distance if weight is None else distance * weight.to(distance)
+        counted = distance
+        if self.motion_weight != 1:
+            counted = distance + (self.motion_weight - 1) * motion_error(said, target)
+        weighted = counted if weight is None else counted * weight.to(counted)
         if not self.learns_variance:
             return Losses(weighted, distance, None)
         bound = self._bound_from(torch.cat((said.detach(), values), dim=1), x0, x_t, t)

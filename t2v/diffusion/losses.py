@@ -21,6 +21,15 @@ def huber(output: Tensor, target: Tensor) -> Tensor:
     return functional.huber_loss(output, target, reduction="none")
 
 
+def motion_error(output: Tensor, target: Tensor) -> Tensor:
+    """Squared difference of what moves, the deviation of each pixel from its mean over the frames. Both: b c f h w.
+
+    Returns b, the mean over all values.
+    """
+    error = output - target
+    return (error - error.mean(dim=2, keepdim=True)).square().flatten(1).mean(1)
+
+
 # Element by element.
 DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "l2": l2, "huber": huber}
 

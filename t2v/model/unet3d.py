@@ -19,6 +19,7 @@ from t2v.model.blocks import (
     zero,
 )
 from t2v.model.detail import DetailHead
+from t2v.model.places import PlaceReader, PlaceScaleShift
 from t2v.model.positions import (
     FramePositions,
     RelativePositionBias,
@@ -52,7 +53,9 @@ class Unet3D(nn.Module):
     token_dim, token_layers: width of the tokens that these read, and trainable layers before; see TokenReader.
     interval: the network is told the time between two frames, beside the timestep; at first it changes nothing.
     detail: channels of a head that corrects what is said of patches; see DetailHead. At first it changes nothing.
-    The original has none of the last six, and an unconditional network has no use for tokens and interval.
+    place_dim: width in which the text and the timestep are read at every place and moment, to scale and shift each
+        level's pixels after its blocks; see PlaceReader. At first it changes nothing.
+    The original has none of the last seven, and an unconditional network has no use for tokens and interval.
     """
 
     checkpoint_activations = False  # for training: compute the insides of blocks and attentions again for gradients
@@ -83,6 +86,7 @@ class Unet3D(nn.Module):
         token_layers: int = 0,
         interval: bool = False,
         detail: int | None = None,
+        place_dim: int | None = None,
     ) -> None:
         super().__init__()
         if dim % 2 or attn_dim_head % 2 or not init_kernel_size % 2:
@@ -120,6 +124,7 @@ class Unet3D(nn.Module):
         def build(level: int, width: int, width_out: int) -> Level:
             widths_in = [width, *[width_out] * (num_blocks[level] - 1)]
             return Level(
+                place=None if place_dim is None else PlaceScaleShift(place_dim, width_out),
                 spatial=_spatial_attention(spatial_by[level], width_out, heads=heads[level]),
                 cross=looking(width_out, level),
                 blocks=[ResnetBlock(width_in, width_out, embedding_dim=embedding_dim) for width_in in widths_in],
@@ -143,6 +148,7 @@ class Unet3D(nn.Module):
                 self.interval_mlp = nn.Sequential(nn.Linear(dim, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim))
                 zero(self.interval_mlp[-1])
 
+        self.place_reader = None if place_dim is None else PlaceReader(embedding_dim, place_dim)
         self.init_conv = FrameConv(
             channels * patch**2, init_dim, kernel_size=init_kernel_size, padding=init_kernel_size // 2
         )
@@ -199,12 +205,13 @@ class Unet3D(nn.Module):
         run = _run_again if self.checkpoint_activations else _run
         noised = x
         x = self.init_conv(fold_squares(noised, self.patch))
+        said_at = self._said_of_places(x, embedding, focus_present_mask, run)
         if self.init_temporal is not None:
             x = run(self.init_temporal, x, all_frames.of_heads(self.heads[0]))
         first = x
         skips = []
-        for level, downsample, here in zip(self.downs, self.downsamples, positions_at, strict=True):
-            x = level(x, embedding, tokens, here, run)
+        for level, downsample, here, said in zip(self.downs, self.downsamples, positions_at, said_at, strict=True):
+            x = level(x, embedding, said, tokens, here, run)
             skips.append(x)
             x = downsample(x)
         x = run(self.mid_block1, x, embedding)
@@ -213,12 +220,14 @@ class Unet3D(nn.Module):
             x = run(self.mid_cross, x, tokens)
         x = run(self.mid_temporal, x, positions_at[-1])
         x = run(self.mid_block2, x, embedding)
-        for level, upsample, here in zip(self.ups, self.upsamples, reversed(positions_at), strict=True):
-            x = level(torch.cat((x, skips.pop()), dim=-1), embedding, tokens, here, run)
+        for level, upsample, here, said in zip(
+            self.ups, self.upsamples, reversed(positions_at), reversed(said_at), strict=True
+        ):
+            x = level(torch.cat((x, skips.pop()), dim=-1), embedding, said, tokens, here, run)
             x = upsample(x)
         x = run(self.final_block, torch.cat((x, first), dim=-1))
-        said = unfold_squares(self.final_conv(x), self.patch)
-        return said if self.detail is None else said + self.detail(said, noised, x, embedding, run)
+        answer = unfold_squares(self.final_conv(x), self.patch)
+        return answer if self.detail is None else answer + self.detail(answer, noised, x, embedding, run)
 
     @torch.no_grad()
     def set_text_statistics(self, pooled: Tensor, tokens: Iterable[Tensor] = ()) -> None:
@@ -274,6 +283,23 @@ class Unet3D(nn.Module):
             parts.append(self.token_reader.pooled(tokens))
         return torch.cat(parts, dim=-1), tokens
 
+    def _said_of_places(
+        self, x: Tensor, embedding: Tensor, focus_present_mask: Tensor | None, run: Run
+    ) -> list[Tensor | None]:
+        """What is said of the places of each level, b f h w place_dim. x: b f h w c, at the first level."""
+        if self.place_reader is None:
+            return [None] * len(self.downs)
+        _, num_frames, height, width, _ = x.shape
+        return [
+            run(
+                self.place_reader,
+                embedding,
+                (num_frames, height // 2**level, width // 2**level),
+                focus_present_mask,
+            )
+            for level in range(len(self.downs))
+        ]
+
     def _interval_emb(self, interval: Tensor, dtype: torch.dtype) -> Tensor:
         """b 4 * dim; nothing where no interval is told. interval: b, ms."""
         assert self.interval_mlp is not None
@@ -297,6 +323,7 @@ class Level(nn.Module):
         self,
         *,
         blocks: Sequence[ResnetBlock],
+        place: PlaceScaleShift | None,
         spatial: PreNormResidual | None,
         cross: PreNormResidual | None,
         temporal: PreNormResidual | None,
@@ -305,16 +332,25 @@ class Level(nn.Module):
         self.block_names = [f"block{number}" for number in range(1, len(blocks) + 1)]
         for name, block in zip(self.block_names, blocks, strict=True):
             self.add_module(name, block)
+        self.place = place
         self.spatial = spatial
         self.cross = cross
         self.temporal = temporal
 
     def forward(
-        self, x: Tensor, embedding: Tensor, tokens: Tokens | None, positions: FramePositions, run: Run
+        self,
+        x: Tensor,
+        embedding: Tensor,
+        said: Tensor | None,
+        tokens: Tokens | None,
+        positions: FramePositions,
+        run: Run,
     ) -> Tensor:
-        """x: b f h w c; embedding: b d; run: what calls the parts. Returns b f h w c'."""
+        """x: b f h w c; embedding: b d; said: b f h w p, of places; run: what calls the parts. Returns b f h w c'."""
         for name in self.block_names:
             x = run(getattr(self, name), x, embedding)
+        if self.place is not None:
+            x = run(self.place, x, said)
         if self.spatial is not None:
             x = run(self.spatial, x)
         if self.cross is not None:

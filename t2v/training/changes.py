@@ -13,7 +13,7 @@ from t2v.training.plan import OLD_RULES, Plan, differences
 from t2v.training.request import TrainRequest, duration
 
 # What a network may be without, and be given later: it changes nothing at first.
-GROWN = {"interval": False, "detail": None}
+GROWN = {"interval": False, "detail": None, "place_dim": None}
 
 
 def with_what_is_typed(request: TrainRequest, run: RunFolder, plan: Plan) -> Plan:

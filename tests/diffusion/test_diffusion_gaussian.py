@@ -136,6 +136,32 @@ def test_a_weighting_weighs_the_distance_of_each_clip(weighting, loss, gamma):
     assert WEIGHTINGS[weighting] is None or not losses.total.allclose(losses.distance)
 
 
+def test_what_moves_may_count_more():
+    """An error that stands still counts once; one in the first of two frames is half a mean, half what moves."""
+    t, x0 = torch.tensor([50]), torch.zeros(1, 3, 2, 4, 4, dtype=torch.float64)
+    settings = {"schedule": COSINE, "prediction": "x0", "loss": "l2"}
+    plain, moved = (GaussianDiffusion(**settings, motion_weight=weight) for weight in (1.0, 9.0))
+    everywhere, flash = torch.ones_like(x0), torch.zeros_like(x0)
+    flash[:, :, 0] = 1
+    for answer, times in ((everywhere, 1.0), (flash, 5.0)):
+        once, often = (each.losses(saying(answer), x0, t, x0) for each in (plain, moved))
+        torch.testing.assert_close(often.total, times * once.total)
+        assert torch.equal(often.distance, once.distance)
+
+
+def test_a_clip_of_one_frame_has_nothing_that_moves():
+    x0 = normal()[:, :, :1]
+    moved = GaussianDiffusion(schedule=COSINE, loss="l2", motion_weight=9.0)
+    losses = moved.losses(silent, x0, torch.tensor([2, 90]), normal(1)[:, :, :1])
+    assert torch.equal(losses.total, losses.distance)
+
+
+@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "l2"])
+def test_what_moves_is_weighed_in_squares_only(loss):
+    with pytest.raises(SettingsError, match=f"motion_weight 2 needs loss l2, not {loss}"):
+        GaussianDiffusion(schedule=COSINE, loss=loss, motion_weight=2.0)
+
+
 @pytest.mark.parametrize("variance", LEARNED)
 def test_a_learned_variance_adds_a_share_of_the_whole_bound(variance):
     options = {"schedule": COSINE, "variance": variance, "loss": "l2", "weighting": "p2"}
