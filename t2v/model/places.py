@@ -41,11 +41,12 @@ class PlaceReader(nn.Module):
         """
         num_frames, height, width = grid
         moments, rows, columns = (coordinates(length).to(embedding) for length in grid)
-        when = self.from_moment(moments) if num_frames > 1 else embedding.new_zeros(())
-        if focus_present_mask is not None:
-            when = torch.where(focus_present_mask[:, None, None], 0, when)[:, :, None, None]
-        elif num_frames > 1:
+        # A frame alone asks for 0 and not for nothing, as processes that train together wait for every gradient.
+        when = self.from_moment(moments if num_frames > 1 else torch.zeros_like(moments))
+        if focus_present_mask is None:
             when = when[:, None, None]
+        else:
+            when = torch.where(focus_present_mask[:, None, None], 0, when)[:, :, None, None]
         where = self.from_row(rows)[:, None] + self.from_column(columns)
         scale1, shift1, scale2, shift2 = self.to_scale_shift(F.silu(embedding))[:, None, None, None].chunk(4, dim=-1)
         said = F.silu(torch.addcmul(shift1, where + when, scale1 + 1))

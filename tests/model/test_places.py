@@ -56,6 +56,24 @@ def test_it_learns_from_the_first_step_on():
     assert all(gradient.abs().sum() > 0 for gradient in listening)
 
 
+@pytest.mark.parametrize("frames", [1, 4])
+def test_every_weight_has_a_gradient(frames):
+    """As processes that train together wait for each."""
+    young = network(place_dim=8)
+    young(drawn(1, 3, frames, 8, 8), torch.tensor([300.0]), text(drawn(1, COND_DIM))).square().mean().backward()
+    assert all(parameter.grad is not None for parameter in young.place_reader.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_it_listens_in_half_precision(dtype):
+    asked = learned().float()
+    x, t, said = drawn(1, 3, 4, 8, 8).float(), torch.tensor([300.0]), text(drawn(1, COND_DIM).float())
+    exact = asked(x, t, said)
+    with torch.autocast("cpu", dtype):
+        rounded = asked(x, t, said)
+    assert (rounded - exact).abs().mean() < 0.05 * exact.abs().mean()
+
+
 def test_every_place_and_moment_is_told_apart_and_hears_the_text():
     said = reader()(drawn(2, 5), (3, 4, 6))
     assert said.shape == (2, 3, 4, 6, 8)
