@@ -98,6 +98,11 @@ class StopButtons:
                 if not self._under_way[visitor]:
                     del self._under_way[visitor]
 
+    def is_under_way(self, visitor: str) -> bool:
+        """Whether the visitor has a request that is not over."""
+        with self._changing:
+            return visitor in self._under_way
+
     def press(self, visitor: str) -> bool:
         """End the visitor's requests under way; says whether there were any."""
         with self._changing:

@@ -173,7 +173,13 @@ def _wire(studio: Studio, page: gr.Blocks, parts: _Parts) -> None:
         show_progress_on=[status],
         api_visibility="private",
     )
-    parts.stop.click(halt, outputs=status, cancels=[run], **quick)
+
+    def halted(request: gr.Request, shown: str | None) -> Any:
+        return updates(studio.settle_stopped(str(request.session_hash), shown or "")) or gr.skip()
+
+    stopping = parts.stop.click(halt, outputs=status, cancels=[run], **quick)
+    # The request may have ended before the answer to Stop reached the page; then nothing else takes that back.
+    stopping.then(halted, status, status, **quick)
     # Before this the browser ignores Generate, so that nothing may say earlier that all has stopped.
     run.then(lambda shown: updates(studio.settle(shown or "")) or gr.skip(), status, status, **quick)
     named["gallery"].select(pick, visit, [*every, hints], **quick)

@@ -110,6 +110,10 @@ class Studio:
         """When a request is over, however it ended. status: what the page still says."""
         return {"status": html.said("Stopped.")} if html.is_under_way(status) else {}
 
+    def settle_stopped(self, visitor: str, status: str) -> View:
+        """Once the page shows the answer to Stop, if what was to be stopped is over. status: what the page says."""
+        return {} if self.stops.is_under_way(visitor) else self.settle(status)
+
     def bring_back(self, clip_id: str, *, made: Sequence[str]) -> View:
         """After a click in the gallery: the clip on the stage, and its settings in the controls."""
         kept = self.shelf.get(clip_id) if clip_id in made else None

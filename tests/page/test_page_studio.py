@@ -178,6 +178,15 @@ def test_stop_is_answered_at_once_and_rolling_keeps_the_seed(studio):
     assert 0 <= view["seed"] < 2**32 and view["random_seed"] is False
 
 
+def test_an_answer_to_stop_that_came_after_the_end_is_settled(studio):
+    with studio.stops.watched("me"):
+        stopping = studio.stop("me")["status"]
+        assert "Stopping" in stopping
+        assert studio.settle_stopped("me", stopping) == {}
+    assert "Stopped" in studio.settle_stopped("me", stopping)["status"]
+    assert studio.settle_stopped("me", "") == {}
+
+
 def test_nothing_from_outside_is_markup(studio, name):
     views = generate(studio, name, prompt=HOSTILE, num_steps=4)
     made = merged(views)["visit"]
