@@ -6,7 +6,7 @@ Clips of the worlds' shapes, one subject each, of seeds that no training set has
 the same noise: told its own caption, and told the same sentence with one fact turned into another (left into right, red
 into green). The difference of the squared errors of the clean clip, over all clips, is 0 for a word that is not heard.
 A change of motion is looked for in what moves, the difference from each pixel's mean over the frames; all else in the
-whole clip. No clip is drawn and no judge asked, so a word is found to be heard long before the clips show it.
+whole clip. No clip is drawn and no judge asked: a word may be heard while shapes are still too blurred for one.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from t2v.cli.main import set_up_process
 from t2v.data.worlds import shape_captions, shapes
 from t2v.data.worlds.canvas import Clock
 from t2v.data.worlds.grammar import Voice
+from t2v.diffusion.losses import l2, motion_error
 from t2v.service import GenerationService
 from t2v.training.batches import to_float
 
@@ -99,10 +100,8 @@ def errors(service: GenerationService, x0: Tensor, captions: tuple[str, ...], le
         x_t = diffusion.add_noise(x0[here], noise[here], times)
         text = service.text(captions[here], num_frames=x0.shape[2])
         output = service.network(x_t, diffusion.schedule.tell(times, x_t), text)
-        error = diffusion.read(output, x_t, times).x0 - x0[here]
-        if of_motion:
-            error = error - error.mean(dim=2, keepdim=True)
-        found.append(error.square().flatten(1).mean(1))
+        told = diffusion.read(output, x_t, times).x0
+        found.append(motion_error(told, x0[here]) if of_motion else l2(told, x0[here]).flatten(1).mean(1))
     return torch.cat(found)
 
 

@@ -40,7 +40,7 @@ class PlaceReader(nn.Module):
         Returns b f h w dim.
         """
         num_frames, height, width = grid
-        moments, rows, columns = (coordinates(length).to(embedding) for length in grid)
+        moments, rows, columns = (coordinates(length, embedding.device).to(embedding.dtype) for length in grid)
         # A frame alone asks for 0 and not for nothing, as processes that train together wait for every gradient.
         when = self.from_moment(moments if num_frames > 1 else torch.zeros_like(moments))
         if focus_present_mask is None:
@@ -72,11 +72,12 @@ class PlaceScaleShift(nn.Module):
         return torch.addcmul(shift, x, scale + 1)
 
 
-def coordinates(length: int) -> Tensor:
+def coordinates(length: int, device: torch.device | None = None) -> Tensor:
     """Where each of `length` cells is along an axis from -1 to 1, and sines and cosines of that.
 
     Returns length, NUM_COORDINATES; float32.
     """
-    middles = (2 * torch.arange(length) + 1) / length - 1
-    angles = 0.5 * math.pi * middles[:, None] * torch.tensor(QUARTER_TURNS)
-    return torch.cat((middles[:, None], angles.sin(), angles.cos()), dim=1)
+    # Made on the device: what is copied there makes a GPU wait.
+    middles = ((2 * torch.arange(length, device=device) + 1) / length - 1)[:, None]
+    angles = [0.5 * math.pi * turns * middles for turns in QUARTER_TURNS]
+    return torch.cat((middles, *map(torch.sin, angles), *map(torch.cos, angles)), dim=1)
