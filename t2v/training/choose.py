@@ -20,8 +20,9 @@ from t2v.reading import load_recipe
 from t2v.runtime import Precision, choose_precision, generator
 from t2v.sampling import build_diffusion, sample_clips
 from t2v.training.batches import Batch, TrainingClips, draw_batch
-from t2v.training.loop import Training, agreed, make_accelerator
+from t2v.training.loop import Training
 from t2v.training.plan import Machine, Plan, Stretch
+from t2v.training.processes import agreed, make_accelerator
 from t2v.training.samples import sample_settings
 
 DEFAULT_BUDGET_S = 3600.0

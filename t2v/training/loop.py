@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib import import_module
 from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -37,6 +35,7 @@ from t2v.training.clip_threads import ClipThreads, best_shares
 from t2v.training.ema import EMA
 from t2v.training.optimizer import build_optimizer, learning_rate
 from t2v.training.plan import Plan, save_plan
+from t2v.training.processes import agreed, part_processes
 from t2v.training.tensorboard import Events
 
 LOGGED_STEPS = 2000  # a log has about this many lines, however long the run
@@ -67,28 +66,6 @@ class Progress:
     step_rate: float = 0.0
     saved: StepFolder | None = None
     sample_due: bool = False
-
-
-def meet_processes(device: torch.device) -> None:
-    """Join the processes that this one was started with, if there are any."""
-    if torch.distributed.is_available():
-        # Imported later, its functions would take the group as their default, and keep it and its threads for ever.
-        import_module("torch.distributed.nn.functional")
-    PartialState(cpu=device.type == "cpu")
-
-
-def make_accelerator(device: torch.device) -> Accelerator:
-    """The engine of a run; it takes the processes and the device that `accelerate launch` gave, if any."""
-    # Precision is the loop's own: asked for fp16 on a CPU, accelerate 1.15 computes in float32 and says nothing, and
-    # its loss scale would be out of the saved state's reach.
-    return Accelerator(mixed_precision="no", cpu=device.type == "cpu", rng_types=[])
-
-
-def agreed(value: Any) -> Any:
-    """The main process's value in every process: what a clock decided must not differ between them."""
-    values = [value]
-    broadcast_object_list(values)
-    return values[0]
 
 
 class Training:
@@ -149,16 +126,9 @@ class Training:
                 self.events = None
 
     def close(self) -> None:
-        """Part from the other processes, if there are any; no step can be taken after it.
-
-        Gloo's threads let go of what they gathered some time after it was handed over. One that is late, and comes to
-        Python's lock when the interpreter is ending, aborts the process. They are joined where the group is freed, for
-        which torch's own farewell is not enough: the wrapped network holds the group, too.
-        """
-        self.network = self.accelerator.unwrap_model(self.network)
-        self.accelerator.free_memory()
-        self.accelerator.end_training()
-        gc.collect()  # the wrapped network is part of a circle
+        """Part from the other processes, if there are any; no step can be taken after it."""
+        self.network = part_processes(self.accelerator, self.network)
+        gc.collect()  # the wrapped network is part of a circle, and must be gone: see part_processes
 
     def _steps(self) -> Iterator[Progress]:
         settings = self.plan.recipe.train

@@ -38,8 +38,9 @@ from t2v.training.clips import (
     texts_to_sample,
 )
 from t2v.training.compiled import Compilation, choose_compiled, compile_again
-from t2v.training.loop import Training, agreed, make_accelerator, meet_processes
+from t2v.training.loop import Training
 from t2v.training.plan import Machine, Plan, Stretch, load_plan, save_plan
+from t2v.training.processes import agreed, make_accelerator, meet_processes
 from t2v.training.request import TrainRequest, duration
 from t2v.training.samples import draw_samples, write_sheet
 from t2v.training.tensorboard import check_tensorboard

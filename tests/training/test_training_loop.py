@@ -24,8 +24,9 @@ from t2v.reading import recipe_from_mapping
 from t2v.sampling import build_diffusion, sample_clips
 from t2v.training.batches import MappedClips, TrainingClips, to_float
 from t2v.training.choose import fresh_network
-from t2v.training.loop import MIN_LOSS_SCALE, Training, make_accelerator
+from t2v.training.loop import MIN_LOSS_SCALE, Training
 from t2v.training.plan import Machine, Plan, Stretch
+from t2v.training.processes import make_accelerator
 
 CPU = torch.device("cpu")
 TEXT_DIM = 8
