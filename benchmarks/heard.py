@@ -24,6 +24,7 @@ from t2v.data.worlds import shape_captions, shapes
 from t2v.data.worlds.canvas import Clock
 from t2v.data.worlds.grammar import Voice
 from t2v.diffusion.losses import l2, motion_error
+from t2v.errors import T2VError
 from t2v.service import GenerationService
 from t2v.training.batches import to_float
 
@@ -44,7 +45,10 @@ def main() -> None:
     parser.add_argument("--levels", type=float, nargs="+", default=[-9, -7, -5], help="log of signal over noise, power")
     asked = parser.parse_args()
     set_up_process()
-    service = GenerationService.load(asked.checkpoint, device="cpu", precision="fp32")
+    try:
+        service = GenerationService.load(asked.checkpoint, device="cpu", precision="fp32")
+    except T2VError as error:
+        parser.error(str(error))
     print("| fact | log-SNR | error | added by a wrong word | standard error |\n| --- | --- | --- | --- | --- |")
     for fact in asked.facts or FACTS:
         clips, own, changed = zip(*islice(pairs(fact, service), asked.clips), strict=True)
