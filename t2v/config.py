@@ -374,6 +374,13 @@ class TrainSettings(Settings):
         description="share of a batch for single frames of the clips, drawn from all of them and seen as stills are: "
         "as many share a place as a clip has frames",
     )
+    half_size_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the steps, the first of a run, that show clips at half their size, which costs less and "
+        "teaches sooner what moves where",
+    )
     ema_decay: float = Field(0.995, ge=0, lt=1, description="weight of the past in the averaged weights")
     ema_start: int = Field(100, ge=0, description="up to this step the average is a copy of the weights")
     ema_ramp: bool = Field(
@@ -423,6 +430,15 @@ class Recipe(Settings):
         step = self.model.size_step
         if self.data.size % step:
             raise ValueError(f"data.size must be a multiple of {step} with this model, not {self.data.size}")
+        if self.train.half_size_share and self.data.size % (2 * step):
+            raise ValueError(
+                f"with train.half_size_share data.size must be a multiple of {2 * step} with this model, not "
+                f"{self.data.size}"
+            )
+        if self.train.half_size_share and self.train.compile == "always":
+            raise ValueError(
+                "train.compile=always needs clips of one size: with train.half_size_share each would be compiled anew"
+            )
         if self.data.lengths is not None and self.train.compile == "always":
             raise ValueError(
                 "train.compile=always needs clips of one length: with data.lengths each would be compiled anew"

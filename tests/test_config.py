@@ -246,3 +246,13 @@ def test_clips_of_every_length_are_not_compiled():
     assert "clips of one length" in said({"data": {"lengths": [8, 24]}, "train": {"compile": "always"}})
     assert recipe_from_mapping({"data": {"lengths": [8, 24]}}).data.most_frames == 24
     assert recipe_from_mapping({}, {"data.lengths": "[8,24]"}).data.lengths == (8, 24)
+
+
+def test_clips_can_be_halved_where_the_network_can_read_them():
+    model = {"patch": 4, "dim_mults": [1, 2]}
+    assert "multiple of 16 with this model, not 24" in said(
+        {"model": model, "data": {"size": 24}, "train": {"half_size_share": 0.5}}
+    )
+    assert "clips of one size" in said({"train": {"half_size_share": 0.5, "compile": "always"}})
+    recipe = recipe_from_mapping({"model": model, "data": {"size": 32}, "train": {"half_size_share": 0.5}})
+    assert recipe.train.half_size_share == 0.5

@@ -13,6 +13,7 @@ from itertools import accumulate
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool3d
 
 from t2v.config import WindowName
 from t2v.data.stream import StreamedClips
@@ -54,6 +55,7 @@ class TrainingClips:
     still_share: of the places, in [0, 1), those that show stills as clips of one frame; None shows a still as a clip
         that stands still
     frame_share: of the places, in [0, 1), those that show single frames of clips as if they were stills
+    half_size_steps: the first so many steps show everything at half its width and height, pixels averaged in fours
     tokens: for each row of `pooled` the caption's tokens, l d; None where no network reads them
     times: ms of each clip, or with is_spread false of each frame of it; None where the network is not told
     """
@@ -69,6 +71,7 @@ class TrainingClips:
     window: WindowName = "random"
     still_share: float | None = None
     frame_share: float = 0.0
+    half_size_steps: int = 0
     tokens: Sequence[np.ndarray] | None = None
     times: Sequence[float] | None = None
 
@@ -198,8 +201,9 @@ def draw_batch(
         frames, draw = _frames_of(clips, index, start, at, num_frames), generator("clip", *at)
         shown.append(_draw_clip(clips, index, frames, spot, draw=draw, flip_prob=flip_prob, drop_prob=drop_prob))
     picture_share = num_picture_places / len(places)
+    halved = step < clips.half_size_steps
     return tuple(
-        _batch(clips, drawn, share, num_timesteps, probabilities)
+        _batch(clips, drawn, share, num_timesteps, probabilities, halved=halved)
         for drawn, share in ((shown, 1 - picture_share), (pictures, picture_share))
         if drawn
     )
@@ -215,9 +219,17 @@ class _Drawn:
 
 
 def _batch(
-    clips: TrainingClips, drawn: Sequence[_Drawn], share: float, num_timesteps: int, probabilities: Tensor | None
+    clips: TrainingClips,
+    drawn: Sequence[_Drawn],
+    share: float,
+    num_timesteps: int,
+    probabilities: Tensor | None,
+    *,
+    halved: bool,
 ) -> Batch:
     x0 = to_float(torch.stack([clip.frames for clip in drawn]))
+    if halved:
+        x0 = avg_pool3d(x0, (1, 2, 2))
     noise = torch.empty_like(x0)
     for clip, into in zip(drawn, noise, strict=True):
         torch.randn(into.shape, generator=clip.draw, out=into)

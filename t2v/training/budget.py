@@ -45,7 +45,7 @@ class BudgetKeeper:
         )
         if not due:
             return None
-        pace = (seconds - self.seconds_then) / (step - self.since)
+        pace = (seconds - self.seconds_then) / plan.work(self.since, step)
         self.since, self.seconds_then = step, seconds
         assert plan.budget_s is not None
         spent = self.spent_before + time.perf_counter() - self.started

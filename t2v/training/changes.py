@@ -80,8 +80,8 @@ def extended(request: TrainRequest, plan: Plan, newest: StepFolder, say: Callabl
 
 
 def pace(plan: Plan, step: int, seconds: float) -> float:
-    """Seconds a step: as measured before the run, until there is better to go by."""
-    return seconds / step if step >= 20 else plan.seconds_per_step
+    """Seconds a step at full size: as measured before the run, until there is better to go by."""
+    return seconds / plan.work(0, step) if step >= 20 else plan.seconds_per_step
 
 
 def check_parent(parent: Checkpoint, recipe: Recipe, captions: RunCaptions) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from t2v.checkpoint import build_network
 from t2v.checkpoint.run_folder import RunFolder
-from t2v.config import Recipe, RecipeName
+from t2v.config import Recipe, RecipeName, TrainSettings
 from t2v.model import Unet3D
 from t2v.model.text import TextFeatures
 from t2v.reading import load_recipe
@@ -49,13 +49,19 @@ FITTED = ("num_steps", "warmup_steps", "ema_decay", "ema_start", "save_every", "
 class Cost:
     """What a recipe takes here, in which precision.
 
-    seconds_per_sheet: of one sample sheet. clips_per_step: over all processes and passes.
+    seconds_per_step: at full size. seconds_per_sheet: of one sample sheet. clips_per_step: over all processes and
+    passes. half_size_cost: of a step on clips of half the size, measured in steps at full size.
     """
 
     seconds_per_step: float
     seconds_per_sheet: float
     clips_per_step: int
     precision: Precision
+    half_size_cost: float = 1.0
+
+    def mean_step_s(self, train: TrainSettings) -> float:
+        """Seconds a step, over a whole run."""
+        return self.seconds_per_step * (1 - train.half_size_share * (1 - self.half_size_cost))
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,8 @@ def fit_to_budget(recipe: Recipe, budget_s: float, cost: Cost, typed: Mapping[st
     typed: settings that the person chose; those stay as they are.
     """
     train = recipe.train
-    num_steps = steps_in(budget_s, cost)
+    step_s = cost.mean_step_s(train)
+    num_steps = steps_in(budget_s, cost.seconds_per_sheet, step_s)
     num_sheets = int(MAX_SHARE_FOR_SHEETS * budget_s / max(cost.seconds_per_sheet, 1e-9))
     fitted: dict[str, Any] = {
         "num_steps": num_steps,
@@ -137,18 +144,18 @@ def fit_to_budget(recipe: Recipe, budget_s: float, cost: Cost, typed: Mapping[st
         # The average spans about a twentieth of the run.
         "ema_decay": min(0.9999, max(0.9, 1 - 20 / num_steps)),
         "ema_start": min(train.ema_start, num_steps // 20),
-        "save_every": max(1, min(num_steps, round(SAVE_EVERY_S / cost.seconds_per_step))),
+        "save_every": max(1, min(num_steps, round(SAVE_EVERY_S / step_s))),
         "sample_every": -(-num_steps // max(1, min(NUM_SHEETS, num_sheets))),
     }
     chosen = {name: value for name, value in fitted.items() if f"train.{name}" not in typed}
     return recipe.model_copy(update={"train": train.model_copy(update=chosen)})
 
 
-def steps_in(budget_s: float, cost: Cost) -> int:
-    """How many steps a budget allows beside its sample sheets and saves."""
+def steps_in(budget_s: float, seconds_per_sheet: float, step_s: float) -> int:
+    """How many steps of step_s seconds a budget allows beside its sample sheets and saves."""
     # The last sheet is drawn however short the run.
-    sheets_s = min(NUM_SHEETS * cost.seconds_per_sheet, max(cost.seconds_per_sheet, MAX_SHARE_FOR_SHEETS * budget_s))
-    return max(1, int((budget_s * (1 - SHARE_FOR_SAVES) - sheets_s) / cost.seconds_per_step))
+    sheets_s = min(NUM_SHEETS * seconds_per_sheet, max(seconds_per_sheet, MAX_SHARE_FOR_SHEETS * budget_s))
+    return max(1, int((budget_s * (1 - SHARE_FOR_SAVES) - sheets_s) / step_s))
 
 
 def measure_cost(
@@ -158,12 +165,22 @@ def measure_cost(
     # What a clock says is agreed on at once: processes that went on differently would wait for each other for ever.
     chosen = agreed(precision or probe_precision(recipe, cond_dim=cond_dim, device=device))
     training = _made_up_run(_of_mean_length(recipe), cond_dim=cond_dim, device=device, precision=chosen)
-    first = agreed(_seconds(training.take_step))  # allocates and warms up
-    # Not longer than a short run is worth.
-    num_timed = max(1, min(20, recipe.train.num_steps // 20, int(MEASURED_S / first)))
-    step_s = statistics.median(_seconds(training.take_step) for _ in range(num_timed))
+    step_s = _median_step(training)
     sheet_s = num_prompts * _seconds_per_sample(training, recipe.data.num_frames)
-    return agreed(Cost(step_s, sheet_s, training.global_batch, chosen))
+    half_size_cost = 1.0
+    if recipe.train.half_size_share:
+        smaller = _of_mean_length(_of_half_size(recipe))
+        smaller_run = _made_up_run(smaller, cond_dim=cond_dim, device=device, precision=chosen)
+        half_size_cost = min(1.0, _median_step(smaller_run) / step_s)
+    return agreed(Cost(step_s, sheet_s, training.global_batch, chosen, half_size_cost))
+
+
+def _median_step(training: Training) -> float:
+    """Seconds of a step of a made-up run, after the first, which allocates and warms up."""
+    first = agreed(_seconds(training.take_step))
+    # Not longer than a short run is worth.
+    num_timed = max(1, min(20, training.plan.num_steps // 20, int(MEASURED_S / first)))
+    return statistics.median(_seconds(training.take_step) for _ in range(num_timed))
 
 
 def seconds_per_step(recipe: Recipe, *, cond_dim: int | None, device: torch.device, precision: Precision) -> float:
@@ -296,6 +313,12 @@ def made_up_passes(recipe: Recipe, cond_dim: int | None, *, picture_share: float
 def _of_frames(recipe: Recipe, num_frames: int) -> Recipe:
     alone = {"num_frames": num_frames, "lengths": None}
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=alone)})
+
+
+def _of_half_size(recipe: Recipe) -> Recipe:
+    train = recipe.train.model_copy(update={"half_size_share": 0.0})
+    data = recipe.data.model_copy(update={"size": recipe.data.size // 2})
+    return recipe.model_copy(update={"train": train, "data": data})
 
 
 def _of_mean_length(recipe: Recipe) -> Recipe:

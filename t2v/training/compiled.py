@@ -91,6 +91,8 @@ def choose_compiled(
         return Compilation(False, "as asked")
     if recipe.data.lengths is not None:
         return Compilation(False, "clips of every length would be compiled anew")
+    if train.half_size_share:
+        return Compilation(False, "clips of half the size would be compiled anew")
     compiler = cpp_compiler()
     if train.compile == "auto":
         run_s = train.num_steps * cost.seconds_per_step

@@ -101,7 +101,11 @@ class Plan(Settings):
     compiled: bool = Field(False, description="whether torch.compile makes the network's code; older runs are not")
     compile_reason: str = ""
     seconds_to_compile: float = Field(0.0, description="spent at the start on compiling and on measuring what it gives")
-    seconds_per_step: float = Field(description="measured at the start; what the time foretold rests on")
+    seconds_per_step: float = Field(
+        description="of a step at full size, measured at the start; what the time foretold rests on"
+    )
+    half_size_steps: int = Field(0, description="steps, the first of the run, that show clips at half their size")
+    half_size_cost: float = Field(1.0, description="what such a step takes, measured in steps at full size")
     seconds_per_sheet: float = Field(0.0, description="of a sample sheet, as expected at the start")
     seconds_per_save: float = Field(0.0, description="of a saved state, as measured at the start")
     budget_s: float | None = Field(None, description="the last budget that the steps were fitted to")
@@ -141,6 +145,16 @@ class Plan(Settings):
         """The stretch that `step` lies in."""
         return next(stretch for stretch in reversed(self.stretches) if stretch.start <= step)
 
+    def size_at(self, step: int) -> int:
+        """Width and height of clips, in pixels, that the weights of `step` have learned to draw."""
+        size = self.recipe.data.size
+        return size // 2 if 0 < step <= self.half_size_steps else size
+
+    def work(self, start: int, end: int) -> float:
+        """What the steps from `start` to `end` take, measured in steps at full size."""
+        num_half = max(0, min(end, self.half_size_steps) - start)
+        return end - start - num_half * (1 - self.half_size_cost)
+
     @property
     def seconds_beside_step(self) -> float:
         """Mean time of saves and sample sheets, per step."""
@@ -148,10 +162,13 @@ class Plan(Settings):
         return self.seconds_per_sheet / train.sample_every + self.seconds_per_save / train.save_every
 
     def seconds_left(self, step: int, *, seconds_per_step: float) -> float:
-        """Time from `step` to the end, with the saves and sample sheets on the way."""
+        """Time from `step` to the end, with the saves and sample sheets on the way.
+
+        seconds_per_step: at full size, here and below
+        """
         train, end = self.recipe.train, self.num_steps
         return (
-            (end - step) * seconds_per_step
+            self.work(step, end) * seconds_per_step
             + _num_due(step, end, train.sample_every) * self.seconds_per_sheet
             + _num_due(step, end, train.save_every) * self.seconds_per_save
         )
@@ -162,7 +179,12 @@ class Plan(Settings):
 
     def steps_within(self, budget_s: float, *, step: int, spent: float, seconds_per_step: float) -> int:
         """Steps that a budget allows in all when `spent` seconds of it are gone after `step` steps."""
-        return step + max(0, int((budget_s - spent) / (seconds_per_step + self.seconds_beside_step)))
+        left, beside = max(0.0, budget_s - spent), self.seconds_beside_step
+        half_s = seconds_per_step * self.half_size_cost + beside
+        num_half = min(max(0, self.half_size_steps - step), int(left / half_s))
+        if step + num_half < self.half_size_steps:
+            return step + num_half
+        return step + num_half + int((left - num_half * half_s) / (seconds_per_step + beside))
 
     def extended(self, *, at: int, num_steps: int, budget_s: float | None) -> "Plan":
         """A plan for more steps, with a new rise and fall of the learning rate from step `at`.
@@ -181,15 +203,27 @@ class Plan(Settings):
         return self._with_stretches((*before, ended)).model_copy(update={"budget_s": budget_s or self.budget_s})
 
     def fitted(self, *, at: int, done: float, num_steps: int) -> "Plan":
-        """A plan whose last stretch ends elsewhere. The learning rate goes on from step `at` as high as it is."""
+        """A plan whose last stretch ends elsewhere. The learning rate goes on from step `at` as high as it is.
+
+        Steps at half the size, while they last, keep their share of all; those before `at` stay what they were.
+        """
         *before, last = self.stretches
         fits = (*last.fits, Fit(step=at, done=done, end=num_steps))
-        return self._with_stretches((*before, last.model_copy(update={"fits": fits})))
+        num_half = self.half_size_steps
+        if at < num_half:
+            num_half = max(at, half_size_steps(self.recipe.train.half_size_share, num_steps))
+        fitted = self._with_stretches((*before, last.model_copy(update={"fits": fits})))
+        return fitted.model_copy(update={"half_size_steps": num_half})
 
     def _with_stretches(self, stretches: tuple[Stretch, ...]) -> "Plan":
         train = self.recipe.train.model_copy(update={"num_steps": stretches[-1].last})
         recipe = self.recipe.model_copy(update={"train": train})
         return self.model_copy(update={"recipe": recipe, "stretches": stretches})
+
+
+def half_size_steps(share: float, num_steps: int) -> int:
+    """How many of a run's steps, its first, show clips at half their size; the last never does."""
+    return int(share * num_steps)
 
 
 def _num_due(start: int, end: int, every: int) -> int:

@@ -158,7 +158,10 @@ def _longest_silence(plan: Plan, log: _Log) -> float:
 
 
 def _seconds_left(plan: Plan, log: _Log) -> float:
-    return plan.seconds_left(log.step, seconds_per_step=log.seconds_per_step or plan.seconds_per_step)
+    if log.seconds_per_step is None:
+        return plan.seconds_left(log.step, seconds_per_step=plan.seconds_per_step)
+    cost = plan.half_size_cost if log.step <= plan.half_size_steps else 1.0
+    return plan.seconds_left(log.step, seconds_per_step=log.seconds_per_step / cost)
 
 
 def _clips_per_step(plan: Plan) -> int:

@@ -39,7 +39,7 @@ from t2v.training.clips import (
 )
 from t2v.training.compiled import Compilation, choose_compiled, compile_again
 from t2v.training.loop import Training
-from t2v.training.plan import Machine, Plan, Stretch, load_plan, save_plan
+from t2v.training.plan import Machine, Plan, Stretch, half_size_steps, load_plan, save_plan
 from t2v.training.processes import agreed, make_accelerator, meet_processes
 from t2v.training.request import TrainRequest, duration
 from t2v.training.samples import draw_samples, write_sheet
@@ -71,6 +71,7 @@ class ReadyRun:
             plan.recipe,
             self.text,
             num_clips=len(plan.prompts),
+            size=plan.size_at(training.step),
             frame_ms=plan.frame_ms,
             precision=plan.precision,
         )
@@ -145,6 +146,8 @@ def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say
         compile_reason=compilation.reason,
         seconds_to_compile=compilation.seconds,
         seconds_per_step=cost.seconds_per_step,
+        half_size_steps=half_size_steps(recipe.train.half_size_share, recipe.train.num_steps),
+        half_size_cost=cost.half_size_cost,
         seconds_per_sheet=cost.seconds_per_sheet,
         budget_s=budget_s,
         stretches=(Stretch(start=0, end=recipe.train.num_steps, by_budget=budget_s is not None),),
@@ -251,7 +254,9 @@ def _asked_recipe(request: TrainRequest, parent: Checkpoint | None, say: Say) ->
     if request.recipe is not None:
         return load_recipe(request.recipe, request.typed)
     if parent is not None:
-        return recipe_from_mapping(parent.header.recipe.model_dump(), request.typed, source="--set")
+        # The parent's start, at half the size, lies behind its weights.
+        typed = {"train.half_size_share": "0", **request.typed}
+        return recipe_from_mapping(parent.header.recipe.model_dump(), typed, source="--set")
     # What shapes the network, or says how long it trains, leaves no choice between sizes that would be a fair one.
     shaping = [key for key in request.typed if key.startswith(("data.", "model.", "train.num_steps"))]
     if not shaping:

@@ -1,6 +1,7 @@
 """A budget is kept when steps take longer or shorter than they were measured to, and the rate still ends at nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,7 @@ class Clock:
     def __init__(self) -> None:
         self.now = 0.0
         self.seconds_of: Callable[[int], float] = lambda step: 0.2
+        self.cost = Cost(0.2, SHEET_S, clips_per_step=2, precision=Precision("fp32", "as asked"))
 
     def perf_counter(self) -> float:
         return self.now
@@ -36,9 +38,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         clock.now += clock.seconds_of(training.step)
         return take_step(training)
 
-    cost = Cost(0.2, SHEET_S, clips_per_step=2, precision=Precision("fp32", "as asked"))
     monkeypatch.setattr(Training, "take_step", timed)
-    monkeypatch.setattr("t2v.training.start.measure_cost", lambda recipe, **options: cost)
+    monkeypatch.setattr("t2v.training.start.measure_cost", lambda recipe, **options: clock.cost)
     for module in ("start", "loop", "budget"):
         monkeypatch.setattr(f"t2v.training.{module}.time", clock)
     return clock
@@ -86,6 +87,33 @@ def test_a_pace_as_measured_leaves_the_plan_as_it_is(bench, clock: Clock) -> Non
     before = load_plan(bench.run)
     rates_of(ready, clock)
     assert load_plan(bench.run) == before
+
+
+HALF = {"train.half_size_share": "0.5", "data.size": "16"}
+
+
+def test_small_clips_are_no_sign_of_a_quick_machine(bench, clock: Clock) -> None:
+    """A step at half the size takes a quarter of the time, as was measured: nothing is to be moved."""
+    clock.cost = replace(clock.cost, half_size_cost=0.25)
+    ready = bench.open(budget_s=30.0, overrides=TYPED | HALF)
+    before = load_plan(bench.run)
+    clock.seconds_of = lambda step: 0.05 if step < before.half_size_steps else 0.2
+    rates_of(ready, clock)
+    assert load_plan(bench.run) == before
+    assert before.half_size_steps == before.num_steps // 2
+    assert clock.now - SHEET_S == pytest.approx(30, rel=0.06)
+
+
+def test_a_slow_machine_shows_small_clips_for_as_large_a_share_of_fewer_steps(bench, clock: Clock) -> None:
+    clock.cost = replace(clock.cost, half_size_cost=0.25)
+    ready = bench.open(budget_s=30.0, overrides=TYPED | HALF)
+    planned = ready.training.plan
+    clock.seconds_of = lambda step: 0.1 if step < ready.training.plan.half_size_steps else 0.4
+    rates_of(ready, clock)
+    plan = load_plan(bench.run)
+    assert plan.num_steps < 0.6 * planned.num_steps
+    assert plan.half_size_steps == plan.num_steps // 2
+    assert clock.now - SHEET_S == pytest.approx(30, rel=0.06)
 
 
 def test_after_a_stall_the_rate_still_falls(bench, clock: Clock) -> None:

@@ -199,7 +199,15 @@ def test_what_is_fitted_is_a_recipe_that_can_be_trained(num_steps: int) -> None:
 
 
 def test_a_budget_shorter_than_a_step_takes_one() -> None:
-    assert steps_in(0.001, Cost(10.0, 10.0, 8, Precision("fp32", "made up"))) == 1
+    assert steps_in(0.001, 10.0, 10.0) == 1
+
+
+@given(st.floats(0, 0.9), st.floats(0.1, 1))
+def test_steps_at_half_the_size_are_planned_at_what_they_cost(share: float, half: float) -> None:
+    recipe = load_recipe("tiny", {"train.half_size_share": str(share), "train.sample_every": "100000"})
+    cost = Cost(1.0, 0.0, 8, Precision("fp32", "made up"), half_size_cost=half)
+    train = fit_to_budget(recipe, 10_000, cost, {}).train
+    assert train.num_steps * (share * half + 1 - share) == pytest.approx(9700, abs=1)
 
 
 def test_weights_follow_from_the_seed_and_leave_torch_alone() -> None:
@@ -224,7 +232,23 @@ def test_timing_writes_nothing_and_finds_times(
     assert cost.seconds_per_step > 0 and cost.seconds_per_sheet > 0
     assert cost.clips_per_step == 2
     assert cost.precision == Precision("fp32", "as asked")
+    assert cost.half_size_cost == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_step_at_half_the_size_is_timed_where_there_are_to_be_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    monkeypatch.setattr(choose_module, "_median_step", lambda run: sizes.append(run.plan.recipe.data.size) or sizes[-1])
+    overrides = {"model.dim": "8", "data.size": "64", "data.num_frames": "2", "train.half_size_share": "0.5"}
+    cost = measure_cost(
+        load_recipe("tiny", overrides),
+        cond_dim=None,
+        num_prompts=1,
+        device=torch.device("cpu"),
+        precision=Precision("fp32", "as asked"),
+    )
+    assert sizes == [64, 32]
+    assert (cost.seconds_per_step, cost.half_size_cost) == (64, 0.5)
 
 
 @pytest.mark.parametrize("zero_init", ["false", "true"])

@@ -172,6 +172,12 @@ def test_a_short_run_is_not_worth_a_try(bench, monkeypatch: pytest.MonkeyPatch) 
     assert f"not compiled: {plan.compile_reason}" in bench.said
 
 
+def test_what_is_shown_at_two_sizes_is_not_compiled(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "cpp_compiler", lambda: "g++")
+    plan = bench.open(overrides={"data.size": "16", "train.half_size_share": "0.5"}).training.plan
+    assert not plan.compiled and "half the size would be compiled anew" in plan.compile_reason
+
+
 @pytest.fixture
 def pretended(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     """A machine where compiling does nothing but be noted."""

@@ -13,7 +13,17 @@ from t2v.checkpoint.run_folder import RunFolder
 from t2v.config import Recipe
 from t2v.errors import RunError
 from t2v.reading import load_recipe, recipe_keys, recipe_names
-from t2v.training.plan import FREE, Machine, Plan, Stretch, differences, load_plan, recipe_toml, save_plan
+from t2v.training.plan import (
+    FREE,
+    Machine,
+    Plan,
+    Stretch,
+    differences,
+    half_size_steps,
+    load_plan,
+    recipe_toml,
+    save_plan,
+)
 
 
 def plan_for(recipe: Recipe, **changed: Any) -> Plan:
@@ -118,6 +128,38 @@ def test_the_time_left_counts_what_the_loop_will_do(num_steps: int, done: int, s
     num_saves = sum(step % save == 0 or step == num_steps for step in ahead)
     num_sheets = sum(step % sample == 0 or step == num_steps for step in ahead)
     assert plan.seconds_left(done, seconds_per_step=1.0) == len(ahead) + 1e3 * num_sheets + 1e6 * num_saves
+
+
+@given(st.integers(1, 300), st.integers(0, 300), st.integers(0, 300), st.floats(0.1, 1.0))
+def test_a_budget_of_the_time_left_allows_the_steps_that_are_left(
+    num_steps: int, half: int, done: int, cost: float
+) -> None:
+    half, done = min(half, num_steps - 1), min(done, num_steps)
+    recipe = steps_of(num_steps, save_every="1", sample_every="1")
+    plan = plan_for(recipe, half_size_steps=half, half_size_cost=cost, seconds_per_sheet=3.0, seconds_per_save=5.0)
+    assert plan.work(0, done) == pytest.approx(cost * min(half, done) + max(0, done - half))
+    assert plan.work(0, done) + plan.work(done, num_steps) == pytest.approx(plan.work(0, num_steps))
+    left = plan.seconds_left(done, seconds_per_step=2.0)
+    assert plan.steps_within(left + 0.1, step=done, spent=0.0, seconds_per_step=2.0) == num_steps
+    if done < num_steps:
+        assert plan.steps_within(left - 0.1, step=done, spent=0.0, seconds_per_step=2.0) == num_steps - 1
+    assert plan.steps_within(left, step=done, spent=left + 9, seconds_per_step=2.0) == done
+
+
+def test_weights_that_saw_small_clips_alone_draw_small_ones() -> None:
+    plan = plan_for(steps_of(10), half_size_steps=4)
+    size = plan.recipe.data.size
+    assert [plan.size_at(step) for step in (0, 1, 4, 5, 10)] == [size, size // 2, size // 2, size, size]
+    assert plan_for(steps_of(10)).size_at(0) == size
+
+
+def test_steps_at_half_the_size_keep_their_share_when_the_end_moves_before_they_are_over() -> None:
+    plan = plan_for(steps_of(100, half_size_share="0.4"), half_size_steps=40)
+    moved = {at: plan.fitted(at=at, done=0.1, num_steps=50).half_size_steps for at in (10, 30, 40, 45)}
+    assert moved == {10: 20, 30: 30, 40: 40, 45: 40}
+    assert plan.fitted(at=10, done=0.1, num_steps=200).half_size_steps == 80
+    assert plan.fitted(at=40, done=0.1, num_steps=200).half_size_steps == 40
+    assert half_size_steps(0.999, 10) == 9
 
 
 def test_what_a_machine_has_otherwise_is_told_in_words() -> None:

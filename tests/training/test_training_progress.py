@@ -161,6 +161,15 @@ def test_the_time_left_follows_the_recent_rate(tmp_path: Path) -> None:
     assert status.rate_curve[-1].clips_per_second == pytest.approx(CLIPS_PER_STEP / 3.0)
 
 
+def test_the_time_left_knows_that_larger_clips_take_longer(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", half_size_steps=400, half_size_cost=0.25)
+    log(run, *[(step, step * 0.5) for step in range(1, 201)])
+    assert read_status(run).seconds_left == pytest.approx(200 * 0.5 + 600 * 2.0)
+    log(run, *[(200 + step, 100 + step * 0.5) for step in range(1, 201)])
+    log(run, *[(400 + step, 200 + step * 2.0) for step in range(1, 201)])
+    assert read_status(run).seconds_left == pytest.approx(400 * 2.0)
+
+
 @pytest.mark.parametrize(
     "plan, lines, allowed",
     [

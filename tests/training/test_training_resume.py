@@ -13,6 +13,7 @@ from t2v.reading import load_recipe
 from t2v.runtime import Precision
 from t2v.training.choose import Cost
 from t2v.training.plan import load_plan
+from t2v.training.samples import GAP
 
 
 def test_a_second_start_resumes_to_the_weights_of_an_unbroken_run(bench) -> None:
@@ -46,6 +47,33 @@ def test_a_run_of_clips_of_many_lengths_is_resumed_exactly(bench) -> None:
     for up_to in (3, None):
         bench.train(up_to=up_to, **asked, **other)
     assert bench.same(bench.weights(RunFolder(other["out"])), bench.weights())
+
+
+def test_a_run_that_begins_at_half_the_size_is_resumed_exactly(bench) -> None:
+    """Cut off before, at and after the step from which clips are whole."""
+    small = {"overrides": {"data.size": "16", "train.half_size_share": "0.5", "train.save_every": "1"}, "num_steps": 6}
+    unbroken = bench.train(**small).training
+    sizes = []
+    for unbroken.step in range(6):
+        sizes += [batch.x0.shape[-1] for batch in unbroken._batches(0)]
+    assert sizes == [8, 8, 8, 16, 16, 16]
+    other = {"out": bench.folder / "other"}
+    for up_to in (2, 3, 4, None):
+        bench.train(up_to=up_to, **small, **other)
+    assert bench.same(bench.weights(RunFolder(other["out"])), bench.weights())
+
+
+def test_sheets_are_as_small_as_the_clips_that_were_learned_from(bench) -> None:
+    overrides = {"data.size": "16", "train.half_size_share": "0.5", "train.sample_every": "2"}
+    ready = bench.open(overrides=overrides)
+    widths = []
+    for progress in ready.training.steps():
+        if progress.sample_due:
+            sheet = ready.write_samples()
+            assert sheet is not None
+            with Image.open(sheet) as picture:
+                widths.append(picture.width)
+    assert widths == [2 * (8 + GAP), 2 * (16 + GAP)]
 
 
 def test_another_seed_is_another_run(bench) -> None:

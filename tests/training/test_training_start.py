@@ -50,6 +50,16 @@ def test_init_from_starts_at_step_0_with_the_averaged_weights(bench, parent: str
     assert "trained for 4 steps" in bench.last_words
 
 
+def test_the_start_at_half_the_size_is_the_parents_alone(bench) -> None:
+    """What goes on from a run's weights has that behind it, unless it asks for it again."""
+    small = {"data.size": "16", "train.half_size_share": "0.5"}
+    bench.train(overrides=small)
+    carried = {"recipe": None, "init_from": bench.out}
+    assert bench.open(**carried, out=bench.folder / "child").training.plan.half_size_steps == 0
+    again = bench.open(**carried, out=bench.folder / "other", overrides={"train.half_size_share": "0.25"})
+    assert again.training.plan.half_size_steps == 1
+
+
 def test_a_run_can_start_fresh_from_its_own_weights(bench) -> None:
     bench.put("finished")
     learned = load_checkpoint(bench.out).weights
