@@ -66,7 +66,7 @@ def main() -> None:
     # Where the error was there is the end of the line, and there people add it.
     debug = "--debug" in sys.argv
     try:
-        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"], prog_name="t2v")
     except (T2VError, OSError) as error:
         if debug:
             raise
