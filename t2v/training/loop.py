@@ -339,7 +339,7 @@ class Training:
         """What the checkpoint of this moment says of itself."""
         return Header(
             t2v_version=t2v.__version__,
-            recipe=self.plan.recipe,
+            recipe=self.plan.recipe_at(self.step),
             cond_dim=self.plan.cond_dim,
             encoder_sha256=self.plan.encoder_sha256,
             frame_ms=self.plan.frame_ms,

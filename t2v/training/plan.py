@@ -145,10 +145,12 @@ class Plan(Settings):
         """The stretch that `step` lies in."""
         return next(stretch for stretch in reversed(self.stretches) if stretch.start <= step)
 
-    def size_at(self, step: int) -> int:
-        """Width and height of clips, in pixels, that the weights of `step` have learned to draw."""
-        size = self.recipe.data.size
-        return size // 2 if 0 < step <= self.half_size_steps else size
+    def recipe_at(self, step: int) -> Recipe:
+        """The recipe, with clips of the size that the weights of `step` have learned to draw."""
+        if not 0 < step <= self.half_size_steps:
+            return self.recipe
+        data = self.recipe.data.model_copy(update={"size": self.recipe.data.size // 2})
+        return self.recipe.model_copy(update={"data": data})
 
     def work(self, start: int, end: int) -> float:
         """What the steps from `start` to `end` take, measured in steps at full size."""

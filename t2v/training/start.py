@@ -68,10 +68,9 @@ class ReadyRun:
             return None
         clips = draw_samples(
             training.ema.network,
-            plan.recipe,
+            plan.recipe_at(training.step),
             self.text,
             num_clips=len(plan.prompts),
-            size=plan.size_at(training.step),
             frame_ms=plan.frame_ms,
             precision=plan.precision,
         )

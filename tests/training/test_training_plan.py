@@ -149,8 +149,10 @@ def test_a_budget_of_the_time_left_allows_the_steps_that_are_left(
 def test_weights_that_saw_small_clips_alone_draw_small_ones() -> None:
     plan = plan_for(steps_of(10), half_size_steps=4)
     size = plan.recipe.data.size
-    assert [plan.size_at(step) for step in (0, 1, 4, 5, 10)] == [size, size // 2, size // 2, size, size]
-    assert plan_for(steps_of(10)).size_at(0) == size
+    sizes = [plan.recipe_at(step).data.size for step in (0, 1, 4, 5, 10)]
+    assert sizes == [size, size // 2, size // 2, size, size]
+    assert plan.recipe_at(5) == plan.recipe
+    assert plan_for(steps_of(10)).recipe_at(0).data.size == size
 
 
 def test_steps_at_half_the_size_keep_their_share_when_the_end_moves_before_they_are_over() -> None:

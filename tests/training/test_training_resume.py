@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from t2v.checkpoint import load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.errors import DatasetError, RunError
 from t2v.reading import load_recipe
@@ -63,17 +64,20 @@ def test_a_run_that_begins_at_half_the_size_is_resumed_exactly(bench) -> None:
     assert bench.same(bench.weights(RunFolder(other["out"])), bench.weights())
 
 
-def test_sheets_are_as_small_as_the_clips_that_were_learned_from(bench) -> None:
+def test_sheets_and_checkpoints_are_as_small_as_the_clips_that_were_learned_from(bench) -> None:
     overrides = {"data.size": "16", "train.half_size_share": "0.5", "train.sample_every": "2"}
     ready = bench.open(overrides=overrides)
-    widths = []
+    widths, told = [], []
     for progress in ready.training.steps():
         if progress.sample_due:
             sheet = ready.write_samples()
             assert sheet is not None
             with Image.open(sheet) as picture:
                 widths.append(picture.width)
+        if progress.saved:
+            told.append(load_checkpoint(progress.saved.ema).header.recipe.data.size)
     assert widths == [2 * (8 + GAP), 2 * (16 + GAP)]
+    assert told == [8, 16]
 
 
 def test_another_seed_is_another_run(bench) -> None:
