@@ -430,10 +430,10 @@ class Recipe(Settings):
         step = self.model.size_step
         if self.data.size % step:
             raise ValueError(f"data.size must be a multiple of {step} with this model, not {self.data.size}")
-        if self.train.half_size_share and self.data.size % (2 * step):
+        if self.train.half_size_share and (self.data.size % (2 * step) or self.data.size < 16):
             raise ValueError(
-                f"with train.half_size_share data.size must be a multiple of {2 * step} with this model, not "
-                f"{self.data.size}"
+                f"with train.half_size_share data.size must be at least 16 and a multiple of {2 * step} with this "
+                f"model, not {self.data.size}"
             )
         if self.train.half_size_share and self.train.compile == "always":
             raise ValueError(

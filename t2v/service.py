@@ -162,7 +162,7 @@ class GenerationService:
     def resolve(self, settings: GenerationSettings) -> GenerationSettings:
         """The settings with nothing left open. Raises GenerationError for what this model cannot do."""
         data, model = self.header.recipe.data, self.header.recipe.model
-        size = settings.size or data.size
+        size = settings.size or self.header.size
         if size % model.size_step:
             near = max(-(-8 // model.size_step), round(size / model.size_step)) * model.size_step
             raise GenerationError(
@@ -190,8 +190,8 @@ class GenerationService:
         hints = []
         if self.header.cond_dim is None and (settings.prompt + settings.negative).strip():
             hints.append("this model was trained without captions, so no text has an effect")
-        if settings.size not in (None, data.size):
-            hints.append(f"this model was trained at {data.size} pixels; {settings.size} may look wrong")
+        if settings.size not in (None, self.header.size):
+            hints.append(f"this model was trained at {self.header.size} pixels; {settings.size} may look wrong")
         draws_still = settings.num_frames == 1 and self.header.still_share
         fewest, most = data.lengths or (data.num_frames, data.num_frames)
         if settings.num_frames is not None and not fewest <= settings.num_frames <= most and not draws_still:
@@ -312,7 +312,8 @@ class GenerationService:
         if name != "auto":
             return Precision(name, "as asked")
         data = self.header.recipe.data
-        x = torch.zeros(2, data.channels, data.num_frames, data.size, data.size, device=self.device)
+        size = self.header.size
+        x = torch.zeros(2, data.channels, data.num_frames, size, size, device=self.device)
         t = torch.zeros(2, dtype=torch.long, device=self.device)
 
         def run(bf16: bool) -> Tensor:

@@ -250,9 +250,10 @@ def test_clips_of_every_length_are_not_compiled():
 
 def test_clips_can_be_halved_where_the_network_can_read_them():
     model = {"patch": 4, "dim_mults": [1, 2]}
-    assert "multiple of 16 with this model, not 24" in said(
-        {"model": model, "data": {"size": 24}, "train": {"half_size_share": 0.5}}
-    )
+    for size in (24, 8):
+        assert f"at least 16 and a multiple of 16 with this model, not {size}" in said(
+            {"model": model, "data": {"size": size}, "train": {"half_size_share": 0.5}}
+        )
     assert "clips of one size" in said({"train": {"half_size_share": 0.5, "compile": "always"}})
     recipe = recipe_from_mapping({"model": model, "data": {"size": 32}, "train": {"half_size_share": 0.5}})
     assert recipe.train.half_size_share == 0.5

@@ -42,8 +42,14 @@ class Header(Settings):
     still_share: float | None = Field(
         None, ge=0, lt=1, description="share of training on pictures, as clips of one frame; None where there was none"
     )
+    half_size: bool = Field(False, description="whether it has seen clips at half their size, and no others yet")
     words: tuple[str, ...] = Field((), description="words of the captions it was trained on")
     example_prompts: tuple[str, ...] = Field((), description="prompts it can do")
+
+    @property
+    def size(self) -> int:
+        """Width and height of the clips that it draws, in pixels."""
+        return self.recipe.data.size // 2 if self.half_size else self.recipe.data.size
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def _description(studio: Studio, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "num_frames": data.num_frames,
-        "size": data.size,
+        "size": header.size,
         "steps_trained": header.step,
         "num_words": len(header.words),
         "example_prompts": list(header.example_prompts),

@@ -68,10 +68,10 @@ def fitted(header: Header) -> dict[str, Any]:
     """Updates for the controls whose defaults are what the model was trained at."""
     data, step = header.recipe.data, header.recipe.model.size_step
     lowest = -(-8 // step) * step
-    most = max(data.size, _usual_max(FIELDS["size"], 512))
+    most = max(header.size, _usual_max(FIELDS["size"], 512))
     return {
         "num_frames": shown_value("num_frames", data.num_frames),
-        "size": gr.update(value=data.size, minimum=lowest, maximum=most, step=step),
+        "size": gr.update(value=header.size, minimum=lowest, maximum=most, step=step),
         # Not left open: a number field that comes into view makes 0 of nothing, which is then refused.
         "fps": gr.update(value=float(f"{min(max(1000 / header.frame_ms, FLOAT_STEP), MAX_FPS):.6g}")),
     }

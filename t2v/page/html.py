@@ -94,7 +94,7 @@ def about_model(header: Header) -> str:
     data = header.recipe.data
     words = f"knows {len(header.words)} words" if header.words else "trained without captions"
     line = (
-        f"{data.num_frames} frames of {data.size}x{data.size} pixels, "
+        f"{data.num_frames} frames of {header.size}x{header.size} pixels, "
         f"trained on {header.num_clips:,} clips for {header.step:,} steps, {words}"
     )
     return f'<p class="t2v-hint">{escape(line)}</p>'

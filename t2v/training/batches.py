@@ -55,7 +55,6 @@ class TrainingClips:
     still_share: of the places, in [0, 1), those that show stills as clips of one frame; None shows a still as a clip
         that stands still
     frame_share: of the places, in [0, 1), those that show single frames of clips as if they were stills
-    half_size_steps: the first so many steps show everything at half its width and height, pixels averaged in fours
     tokens: for each row of `pooled` the caption's tokens, l d; None where no network reads them
     times: ms of each clip, or with is_spread false of each frame of it; None where the network is not told
     """
@@ -71,7 +70,6 @@ class TrainingClips:
     window: WindowName = "random"
     still_share: float | None = None
     frame_share: float = 0.0
-    half_size_steps: int = 0
     tokens: Sequence[np.ndarray] | None = None
     times: Sequence[float] | None = None
 
@@ -176,11 +174,13 @@ def draw_batch(
     flip_prob: float,
     drop_prob: float,
     probabilities: Tensor | None = None,
+    halved: bool = False,
 ) -> tuple[Batch, ...]:
     """The clips at `places` of the global batch of `step`, and the pictures there as a batch of clips of one frame.
 
     Of the two only those that are there: a range of places may show clips alone, or pictures alone.
     probabilities: of each timestep to be drawn, num_timesteps of sum 1; None draws all alike
+    halved: show everything at half its width and height, its pixels averaged in fours
     The global batch spans all processes and passes of one optimizer step, so that how it is split over them changes
     nothing about what is learned from.
     """
@@ -201,7 +201,6 @@ def draw_batch(
         frames, draw = _frames_of(clips, index, start, at, num_frames), generator("clip", *at)
         shown.append(_draw_clip(clips, index, frames, spot, draw=draw, flip_prob=flip_prob, drop_prob=drop_prob))
     picture_share = num_picture_places / len(places)
-    halved = step < clips.half_size_steps
     return tuple(
         _batch(clips, drawn, share, num_timesteps, probabilities, halved=halved)
         for drawn, share in ((shown, 1 - picture_share), (pictures, picture_share))

@@ -56,7 +56,7 @@ class BudgetKeeper:
 def moved_end(plan: Plan, step: int, end: int) -> Plan:
     """The plan with its end there and no jump of the learning rate, or as it was where it would hardly move."""
     stretch = plan.stretches[-1]
-    if abs(end - stretch.last) <= MIN_MOVE * (stretch.last - stretch.start):
+    if plan.work(*sorted((end, stretch.last))) <= MIN_MOVE * plan.work(stretch.start, stretch.last):
         return plan
     done = stretch.done(step, warmup=warmup_steps(plan.recipe.train, stretch))
     return plan.fitted(at=step, done=done, num_steps=end)

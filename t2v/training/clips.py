@@ -149,7 +149,6 @@ def clips_to_draw_from(captions: RunCaptions, clips: LoadedClips, plan: Plan) ->
         window=data.window or TrainingClips.window,
         still_share=plan.still_share,
         frame_share=plan.recipe.train.frame_share,
-        half_size_steps=plan.half_size_steps,
     )
 
 

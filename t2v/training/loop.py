@@ -281,6 +281,7 @@ class Training:
             flip_prob=recipe.data.flip_prob,
             drop_prob=recipe.text.drop_prob,
             probabilities=None if self.loss_history is None else self.loss_history.probabilities(),
+            halved=self.step < self.plan.half_size_steps,
         )
         return tuple(batch.to(self.accelerator.device) for batch in drawn)
 
@@ -339,7 +340,8 @@ class Training:
         """What the checkpoint of this moment says of itself."""
         return Header(
             t2v_version=t2v.__version__,
-            recipe=self.plan.recipe_at(self.step),
+            recipe=self.plan.recipe,
+            half_size=self.plan.knows_half_size(self.step),
             cond_dim=self.plan.cond_dim,
             encoder_sha256=self.plan.encoder_sha256,
             frame_ms=self.plan.frame_ms,

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from bisect import bisect_right
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -145,12 +146,9 @@ class Plan(Settings):
         """The stretch that `step` lies in."""
         return next(stretch for stretch in reversed(self.stretches) if stretch.start <= step)
 
-    def recipe_at(self, step: int) -> Recipe:
-        """The recipe, with clips of the size that the weights of `step` have learned to draw."""
-        if not 0 < step <= self.half_size_steps:
-            return self.recipe
-        data = self.recipe.data.model_copy(update={"size": self.recipe.data.size // 2})
-        return self.recipe.model_copy(update={"data": data})
+    def knows_half_size(self, step: int) -> bool:
+        """Whether the weights of `step` have learned from clips at half their size, and from no others."""
+        return 0 < step <= self.half_size_steps
 
     def work(self, start: int, end: int) -> float:
         """What the steps from `start` to `end` take, measured in steps at full size."""
@@ -164,10 +162,7 @@ class Plan(Settings):
         return self.seconds_per_sheet / train.sample_every + self.seconds_per_save / train.save_every
 
     def seconds_left(self, step: int, *, seconds_per_step: float) -> float:
-        """Time from `step` to the end, with the saves and sample sheets on the way.
-
-        seconds_per_step: at full size, here and below
-        """
+        """Time from `step` to the end, with the saves and sample sheets on the way. seconds_per_step: at full size"""
         train, end = self.recipe.train, self.num_steps
         return (
             self.work(step, end) * seconds_per_step
@@ -180,23 +175,32 @@ class Plan(Settings):
         return seconds + step * self.seconds_beside_step + self.seconds_to_compile
 
     def steps_within(self, budget_s: float, *, step: int, spent: float, seconds_per_step: float) -> int:
-        """Steps that a budget allows in all when `spent` seconds of it are gone after `step` steps."""
-        left, beside = max(0.0, budget_s - spent), self.seconds_beside_step
-        half_s = seconds_per_step * self.half_size_cost + beside
-        num_half = min(max(0, self.half_size_steps - step), int(left / half_s))
-        if step + num_half < self.half_size_steps:
-            return step + num_half
-        return step + num_half + int((left - num_half * half_s) / (seconds_per_step + beside))
+        """Steps that a budget allows in all when `spent` seconds of it are gone after `step` steps.
+
+        seconds_per_step: at full size
+        """
+        left = max(0.0, budget_s - spent)
+        full_s = seconds_per_step + self.seconds_beside_step
+        half_s = seconds_per_step * self.half_size_cost + self.seconds_beside_step
+
+        def seconds(num_steps: int) -> float:
+            num_half = max(0, self._half_size_steps(step, num_steps) - step)
+            return num_half * half_s + (num_steps - step - num_half) * full_s
+
+        possible = range(step, step + int(left / half_s) + 2)
+        return step + bisect_right(possible, left, key=seconds) - 1
 
     def extended(self, *, at: int, num_steps: int, budget_s: float | None) -> "Plan":
         """A plan for more steps, with a new rise and fall of the learning rate from step `at`.
 
-        budget_s: what the steps were fitted to, if they were.
+        budget_s: what the steps were fitted to, if they were. What `fitted` says of half the size holds here too.
         """
         kept = tuple(stretch for stretch in self.stretches if stretch.start < at)
         shortened = (*kept[:-1], Stretch(start=kept[-1].start, end=at)) if kept else ()
         added = Stretch(start=at, end=num_steps, by_budget=budget_s is not None)
-        return self._with_stretches((*shortened, added)).model_copy(update={"budget_s": budget_s or self.budget_s})
+        num_half = self._half_size_steps(at, num_steps)
+        update = {"budget_s": budget_s or self.budget_s, "half_size_steps": num_half}
+        return self._with_stretches((*shortened, added)).model_copy(update=update)
 
     def ended_by(self, budget_s: float | None) -> "Plan":
         """The plan whose end a budget moves from now on, or none does."""
@@ -211,11 +215,14 @@ class Plan(Settings):
         """
         *before, last = self.stretches
         fits = (*last.fits, Fit(step=at, done=done, end=num_steps))
-        num_half = self.half_size_steps
-        if at < num_half:
-            num_half = max(at, half_size_steps(self.recipe.train.half_size_share, num_steps))
         fitted = self._with_stretches((*before, last.model_copy(update={"fits": fits})))
-        return fitted.model_copy(update={"half_size_steps": num_half})
+        return fitted.model_copy(update={"half_size_steps": self._half_size_steps(at, num_steps)})
+
+    def _half_size_steps(self, at: int, num_steps: int) -> int:
+        """How many there are if at step `at` the end becomes num_steps."""
+        if at >= self.half_size_steps:
+            return self.half_size_steps
+        return max(at, half_size_steps(self.recipe.train.half_size_share, num_steps))
 
     def _with_stretches(self, stretches: tuple[Stretch, ...]) -> "Plan":
         train = self.recipe.train.model_copy(update={"num_steps": stretches[-1].last})

@@ -85,12 +85,12 @@ def read_status(run: RunFolder, *, now: float | None = None) -> RunStatus:
 
 def _read_status(run: RunFolder, now: float) -> RunStatus:
     plan = _plan(run)
-    log = _read_log(run, _version(run.log), _clips_per_step(plan))
+    clips_per_step = _clips_per_step(plan)
+    log = _read_log(run, _version(run.log), clips_per_step)
     saved = max(run.steps(), key=lambda folder: folder.step, default=None)
     saved_step = None if saved is None else saved.step
     state = _state(run, plan, log, saved, now)
     sheet = max(_sheets(run), key=_step_of, default=None)
-    per_step = log.seconds_per_step
     return RunStatus(
         name=run.path.name,
         state=state,
@@ -98,11 +98,11 @@ def _read_status(run: RunFolder, now: float) -> RunStatus:
         step=log.step if state == "training" else max(log.step, saved_step or 0),
         num_steps=plan.num_steps,
         saved_step=saved_step,
-        clips_per_step=_clips_per_step(plan),
+        clips_per_step=clips_per_step,
         seconds=log.seconds,
         seconds_left=_seconds_left(plan, log) if state == "training" else None,
         loss=log.loss_curve[-1].smooth_loss if log.loss_curve else None,
-        clips_per_second=_clips_per_step(plan) / per_step if per_step else None,
+        clips_per_second=clips_per_step * log.recent_steps / log.recent_s if _has_pace(log) else None,
         loss_curve=log.loss_curve,
         rate_curve=log.rate_curve,
         sheet=sheet,
@@ -122,13 +122,14 @@ class _Line(NamedTuple):
 class _Log:
     """What is kept of a log.
 
-    step, seconds: of the last line. seconds_per_step: of the last part, None before the first line.
+    step, seconds: of the last line. recent_steps, recent_s: of the last part, 0 before the first line.
     seconds_per_line: between the last two lines.
     """
 
     step: int
     seconds: float
-    seconds_per_step: float | None
+    recent_steps: int
+    recent_s: float
     seconds_per_line: float
     loss_curve: tuple[LossPoint, ...]
     rate_curve: tuple[RatePoint, ...]
@@ -151,17 +152,26 @@ def _was_interrupted(run: RunFolder, plan: Plan, saved: StepFolder) -> bool:
 
 def _longest_silence(plan: Plan, log: _Log) -> float:
     """Seconds without a word that a run in progress may take."""
-    per_step = log.seconds_per_step or plan.seconds_per_step
+    # The next steps may be the first on clips of full size.
+    slower = 1 / plan.half_size_cost if log.step <= plan.half_size_steps else 1.0
     # What was measured once at the start may be twice that on a busy machine.
     beside = 2 * (plan.seconds_per_sheet + plan.seconds_per_save)
-    return max(SILENCE_S, SILENT_STEPS * per_step, 2 * log.seconds_per_line) + beside
+    return max(SILENCE_S, SILENT_STEPS * _step_s(plan, log), 2 * slower * log.seconds_per_line) + beside
 
 
 def _seconds_left(plan: Plan, log: _Log) -> float:
-    if log.seconds_per_step is None:
-        return plan.seconds_left(log.step, seconds_per_step=plan.seconds_per_step)
-    cost = plan.half_size_cost if log.step <= plan.half_size_steps else 1.0
-    return plan.seconds_left(log.step, seconds_per_step=log.seconds_per_step / cost)
+    return plan.seconds_left(log.step, seconds_per_step=_step_s(plan, log))
+
+
+def _step_s(plan: Plan, log: _Log) -> float:
+    """Seconds of a step at full size: as of late, or as planned before there is better to go by."""
+    if not _has_pace(log):
+        return plan.seconds_per_step
+    return log.recent_s / plan.work(log.step - log.recent_steps, log.step)
+
+
+def _has_pace(log: _Log) -> bool:
+    return log.recent_steps > 0 and log.recent_s > 0
 
 
 def _clips_per_step(plan: Plan) -> int:
@@ -222,10 +232,12 @@ def _read_log(run: RunFolder, version: tuple[int, int, int] | None, clips_per_st
     """The log in this version of its file; read once, as most runs have long stopped."""
     lines = [line for entry in run.read_log() if (line := _line(entry)) is not None]
     last = lines[-1] if lines else _START
+    before = _before_recent(lines)
     return _Log(
         step=last.step,
         seconds=last.seconds,
-        seconds_per_step=_recent_seconds_per_step(lines),
+        recent_steps=last.step - before.step,
+        recent_s=last.seconds - before.seconds,
         seconds_per_line=last.seconds - ([_START, _START, *lines][-2]).seconds,
         loss_curve=_loss_curve(lines),
         rate_curve=_rate_curve(lines, clips_per_step),
@@ -243,15 +255,11 @@ def _line(entry: Any) -> _Line | None:
         return None
 
 
-def _recent_seconds_per_step(lines: Sequence[_Line]) -> float | None:
-    """Over the last minute of training, or the last lines where those took longer."""
-    if not lines:
-        return None
-    since = lines[-1].seconds - RECENT_S
+def _before_recent(lines: Sequence[_Line]) -> _Line:
+    """What stands before the last minute of training, or before the last lines where those took longer."""
     known = [_START, *lines]
-    before = next((line for line in reversed(known[:-RECENT_LINES]) if line.seconds <= since), _START)
-    steps = lines[-1].step - before.step
-    return (lines[-1].seconds - before.seconds) / steps if steps > 0 else None
+    since = known[-1].seconds - RECENT_S
+    return next((line for line in reversed(known[:-RECENT_LINES]) if line.seconds <= since), _START)
 
 
 def _loss_curve(lines: Sequence[_Line]) -> tuple[LossPoint, ...]:

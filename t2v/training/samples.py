@@ -32,17 +32,21 @@ def draw_samples(
     text: TextFeatures | None,
     *,
     num_clips: int,
+    size: int,
     frame_ms: float,
     precision: str,
 ) -> np.ndarray:
-    """One clip for each prompt. text: of n, or None for an unconditional model. Returns uint8 n f h w c."""
+    """One clip for each prompt. text: of n, or None for an unconditional model. Returns uint8 n f h w c.
+
+    size: h and w
+    """
     data = recipe.data
     steps = sample_clips(
         network,
         build_diffusion(recipe),
         text=text,
         num_clips=num_clips,
-        shape=(data.channels, data.num_frames, data.size, data.size),
+        shape=(data.channels, data.num_frames, size, size),
         seed=SAMPLE_SEED,
         settings=sample_settings(recipe),
         interval_ms=frame_ms,

@@ -68,9 +68,10 @@ class ReadyRun:
             return None
         clips = draw_samples(
             training.ema.network,
-            plan.recipe_at(training.step),
+            plan.recipe,
             self.text,
             num_clips=len(plan.prompts),
+            size=training.header().size,
             frame_ms=plan.frame_ms,
             precision=plan.precision,
         )
@@ -253,9 +254,9 @@ def _asked_recipe(request: TrainRequest, parent: Checkpoint | None, say: Say) ->
     if request.recipe is not None:
         return load_recipe(request.recipe, request.typed)
     if parent is not None:
-        # The parent's start, at half the size, lies behind its weights.
-        typed = {"train.half_size_share": "0", **request.typed}
-        return recipe_from_mapping(parent.header.recipe.model_dump(), typed, source="--set")
+        # Weights that have seen whole clips have the start at half the size behind them.
+        done = {} if parent.header.half_size else {"train.half_size_share": "0"}
+        return recipe_from_mapping(parent.header.recipe.model_dump(), done | request.typed, source="--set")
     # What shapes the network, or says how long it trains, leaves no choice between sizes that would be a fair one.
     shaping = [key for key in request.typed if key.startswith(("data.", "model.", "train.num_steps"))]
     if not shaping:
@@ -308,7 +309,9 @@ def _choose(request: TrainRequest, device: torch.device, budget_s: float, say: S
 def _foretell(plan: Plan, training: Training, say: Say) -> None:
     each = pace(plan, training.step, training.seconds)
     left = plan.seconds_left(training.step, seconds_per_step=each)
-    say(f"{plan.num_steps - training.step} steps of {each:.2g} s: about {duration(left)} with samples and saves")
+    num_steps = plan.num_steps - training.step
+    mean = each * plan.work(training.step, plan.num_steps) / max(1, num_steps)
+    say(f"{num_steps} steps of {mean:.2g} s: about {duration(left)} with samples and saves")
 
 
 def _sample_prompts(recipe: Recipe, texts: Sequence[str]) -> tuple[str, ...]:

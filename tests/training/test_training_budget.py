@@ -89,31 +89,67 @@ def test_a_pace_as_measured_leaves_the_plan_as_it_is(bench, clock: Clock) -> Non
     assert load_plan(bench.run) == before
 
 
-HALF = {"train.half_size_share": "0.5", "data.size": "16"}
+HALF = {"train.half_size_share": "0.5", "data.size": "16", "train.save_every": "25", "train.sample_every": "10000"}
+HALF_COST = 0.25
 
 
-def test_small_clips_are_no_sign_of_a_quick_machine(bench, clock: Clock) -> None:
+@pytest.fixture
+def sizes(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of the clips that each step really showed, the last of which decides what the clock says that it took."""
+    shown: list[int] = []
+    batches = Training._batches
+
+    def seen(training: Training, micro: int) -> Any:
+        drawn = batches(training, micro)
+        shown.append(drawn[0].x0.shape[-1])
+        # The step's seconds are counted before it is taken.
+        clock.now -= clock.seconds_of(training.step) * (1 - HALF_COST) if shown[-1] == 8 else 0
+        return drawn
+
+    clock.cost = replace(clock.cost, half_size_cost=HALF_COST)
+    monkeypatch.setattr(Training, "_batches", seen)
+    return shown
+
+
+def test_small_clips_are_no_sign_of_a_quick_machine(bench, clock: Clock, sizes: list[int]) -> None:
     """A step at half the size takes a quarter of the time, as was measured: nothing is to be moved."""
-    clock.cost = replace(clock.cost, half_size_cost=0.25)
-    ready = bench.open(budget_s=30.0, overrides=TYPED | HALF)
+    ready = bench.open(budget_s=30.0, overrides=HALF | {"train.sample_every": "26"})  # 8 sheets
     before = load_plan(bench.run)
-    clock.seconds_of = lambda step: 0.05 if step < before.half_size_steps else 0.2
     rates_of(ready, clock)
     assert load_plan(bench.run) == before
-    assert before.half_size_steps == before.num_steps // 2
+    assert sizes.count(8) == before.half_size_steps == before.num_steps // 2
     assert clock.now - SHEET_S == pytest.approx(30, rel=0.06)
 
 
-def test_a_slow_machine_shows_small_clips_for_as_large_a_share_of_fewer_steps(bench, clock: Clock) -> None:
-    clock.cost = replace(clock.cost, half_size_cost=0.25)
-    ready = bench.open(budget_s=30.0, overrides=TYPED | HALF)
-    planned = ready.training.plan
-    clock.seconds_of = lambda step: 0.1 if step < ready.training.plan.half_size_steps else 0.4
-    rates_of(ready, clock)
+@pytest.mark.parametrize(("share", "pace"), [("0.5", 2.0), ("0.9", 1.3), ("0.9", 3.0), ("0.5", 0.6)])
+def test_another_pace_shows_small_clips_for_as_large_a_share_of_other_steps(
+    bench, clock: Clock, sizes: list[int], share: str, pace: float
+) -> None:
+    planned = bench.open(budget_s=30.0, overrides=HALF | {"train.half_size_share": share}).training.plan
+    clock.seconds_of = lambda step: 0.2 * pace
+    rates_of(bench.open(recipe=None), clock)
     plan = load_plan(bench.run)
-    assert plan.num_steps < 0.6 * planned.num_steps
-    assert plan.half_size_steps == plan.num_steps // 2
+    assert (plan.num_steps < planned.num_steps) == (pace > 1)
+    assert sizes == [8] * plan.half_size_steps + [16] * (plan.num_steps - plan.half_size_steps)
+    assert plan.half_size_steps == pytest.approx(float(share) * plan.num_steps, rel=0.06)
     assert clock.now - SHEET_S == pytest.approx(30, rel=0.06)
+
+
+def test_a_run_whose_small_clips_were_cut_short_goes_on_as_it_would_have(bench, clock: Clock, sizes: list[int]) -> None:
+    clock.seconds_of = lambda step: 0.4
+    unbroken = rates_of(bench.open(budget_s=30.0, overrides=HALF), clock)
+    met = [*sizes]
+    sizes.clear()
+    first = rates_of(bench.open(budget_s=30.0, overrides=HALF, fresh=True), clock, up_to=45)
+    sizes.clear()
+    again = bench.open(recipe=None)
+    start = again.training.step
+    assert 0 < start < 45 < again.training.plan.half_size_steps
+    rest = rates_of(again, clock)
+    assert first == unbroken[:45]
+    assert rest[: 45 - start] == first[start:]
+    assert sizes[: 45 - start] == met[start:45]
+    assert sizes.count(8) + start == pytest.approx(met.count(8), rel=0.05)
 
 
 def test_after_a_stall_the_rate_still_falls(bench, clock: Clock) -> None:

@@ -134,8 +134,9 @@ def test_the_time_left_counts_what_the_loop_will_do(num_steps: int, done: int, s
 def test_a_budget_of_the_time_left_allows_the_steps_that_are_left(
     num_steps: int, half: int, done: int, cost: float
 ) -> None:
-    half, done = min(half, num_steps - 1), min(done, num_steps)
-    recipe = steps_of(num_steps, save_every="1", sample_every="1")
+    share, done = half / 301, min(done, num_steps)
+    half = half_size_steps(share, num_steps)
+    recipe = steps_of(num_steps, save_every="1", sample_every="1", half_size_share=str(share))
     plan = plan_for(recipe, half_size_steps=half, half_size_cost=cost, seconds_per_sheet=3.0, seconds_per_save=5.0)
     assert plan.work(0, done) == pytest.approx(cost * min(half, done) + max(0, done - half))
     assert plan.work(0, done) + plan.work(done, num_steps) == pytest.approx(plan.work(0, num_steps))
@@ -148,11 +149,8 @@ def test_a_budget_of_the_time_left_allows_the_steps_that_are_left(
 
 def test_weights_that_saw_small_clips_alone_draw_small_ones() -> None:
     plan = plan_for(steps_of(10), half_size_steps=4)
-    size = plan.recipe.data.size
-    sizes = [plan.recipe_at(step).data.size for step in (0, 1, 4, 5, 10)]
-    assert sizes == [size, size // 2, size // 2, size, size]
-    assert plan.recipe_at(5) == plan.recipe
-    assert plan_for(steps_of(10)).recipe_at(0).data.size == size
+    assert [plan.knows_half_size(step) for step in (0, 1, 4, 5, 10)] == [False, True, True, False, False]
+    assert not plan_for(steps_of(10)).knows_half_size(0)
 
 
 def test_steps_at_half_the_size_keep_their_share_when_the_end_moves_before_they_are_over() -> None:
@@ -161,6 +159,8 @@ def test_steps_at_half_the_size_keep_their_share_when_the_end_moves_before_they_
     assert moved == {10: 20, 30: 30, 40: 40, 45: 40}
     assert plan.fitted(at=10, done=0.1, num_steps=200).half_size_steps == 80
     assert plan.fitted(at=40, done=0.1, num_steps=200).half_size_steps == 40
+    longer = {at: plan.extended(at=at, num_steps=200, budget_s=None).half_size_steps for at in (0, 30, 40, 100)}
+    assert longer == {0: 80, 30: 80, 40: 40, 100: 40}
     assert half_size_steps(0.999, 10) == 9
 
 

@@ -75,7 +75,7 @@ def test_sheets_and_checkpoints_are_as_small_as_the_clips_that_were_learned_from
             with Image.open(sheet) as picture:
                 widths.append(picture.width)
         if progress.saved:
-            told.append(load_checkpoint(progress.saved.ema).header.recipe.data.size)
+            told.append(load_checkpoint(progress.saved.ema).header.size)
     assert widths == [2 * (8 + GAP), 2 * (16 + GAP)]
     assert told == [8, 16]
 

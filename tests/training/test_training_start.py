@@ -52,8 +52,13 @@ def test_init_from_starts_at_step_0_with_the_averaged_weights(bench, parent: str
 
 def test_the_start_at_half_the_size_is_the_parents_alone(bench) -> None:
     """What goes on from a run's weights has that behind it, unless it asks for it again."""
-    small = {"data.size": "16", "train.half_size_share": "0.5"}
-    bench.train(overrides=small)
+    small = {"data.size": "20", "model.dim_mults": "[1, 1]", "train.half_size_share": "0.75"}
+    bench.train(overrides=small, up_to=3)
+    cut_off = {"recipe": None, "init_from": bench.out}
+    assert load_checkpoint(bench.out).header.size == 10
+    plan = bench.open(**cut_off, out=bench.folder / "early").training.plan
+    assert (plan.half_size_steps, plan.recipe.data.size) == (3, 20)
+    bench.train(recipe=None)
     carried = {"recipe": None, "init_from": bench.out}
     assert bench.open(**carried, out=bench.folder / "child").training.plan.half_size_steps == 0
     again = bench.open(**carried, out=bench.folder / "other", overrides={"train.half_size_share": "0.25"})
