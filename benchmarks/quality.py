@@ -428,7 +428,7 @@ def aligned(service: Any, num_prompts: int, seed: int) -> tuple[float, int, dict
     from t2v.evaluate.alignment import Judged, judged, scores
     from t2v.evaluate.questions import questions
 
-    settings = GenerationSettings(prompt="a clip", sampler="ddim", num_steps=20, guidance_scale=2.0)
+    settings = GenerationSettings(prompt="a clip", size=SIZE, sampler="ddim", num_steps=20, guidance_scale=2.0)
     asked = [one for one in questions(0, ["unseen-combinations"], ["shapes"], None) if one.prompt.kind == "one"]
     asked = asked[:: max(1, len(asked) // num_prompts)][:num_prompts]
     verdicts: list[Judged] = []
