@@ -316,6 +316,7 @@ def _of_frames(recipe: Recipe, num_frames: int) -> Recipe:
 
 
 def _of_half_size(recipe: Recipe) -> Recipe:
+    """With clips as its first steps show them, and no share of steps that would show them smaller still."""
     train = recipe.train.model_copy(update={"half_size_share": 0.0})
     data = recipe.data.model_copy(update={"size": recipe.data.size // 2})
     return recipe.model_copy(update={"train": train, "data": data})

@@ -1,4 +1,7 @@
-"""The processes of one run that `accelerate launch` started: how they meet, agree and part."""
+"""The processes of one run that torchrun started: how they meet, agree and part.
+
+On GPUs `accelerate launch` starts them too; with --cpu it starts one, however many it is asked for, unless MPI does.
+"""
 
 from importlib import import_module
 from typing import Any
@@ -18,7 +21,7 @@ def meet_processes(device: torch.device) -> None:
 
 
 def make_accelerator(device: torch.device) -> Accelerator:
-    """The engine of a run; it takes the processes and the device that `accelerate launch` gave, if any."""
+    """The engine of a run; it takes the processes and the device that its launcher gave, if any."""
     # Precision is the loop's own: asked for fp16 on a CPU, accelerate 1.15 computes in float32 and says nothing, and
     # its loss scale would be out of the saved state's reach.
     return Accelerator(mixed_precision="no", cpu=device.type == "cpu", rng_types=[])
