@@ -124,7 +124,7 @@ class Visitors:
         return Wish(prompt, dice.randrange(2**31), self.num_steps, self.num_frames)
 
     def _ask(self, client: Client, wish: Wish, *, leave_after: float | None = None) -> Outcome:
-        started = time.monotonic()
+        started, cancelled = time.monotonic(), False
         job = client.submit(**vars(wish), api_name="/generate")
         try:
             try:
@@ -133,15 +133,16 @@ class Visitors:
                 if leave_after is None:
                     return Outcome("wrong", PATIENCE_S, f"no answer to {wish}")
                 job.cancel()
+                cancelled = True
                 files, _ = job.result(timeout=PATIENCE_S)
         except QueueError as refusal:
             return Outcome("refused", time.monotonic() - started, str(refusal))
         except CancelledError:
-            kind = "wrong" if leave_after is None else "left"
+            kind = "left" if cancelled else "wrong"
             return Outcome(kind, time.monotonic() - started, f"cancelled: {wish}")
         except (AppError, httpx.HTTPError, OSError, ValueError, KeyError) as error:
             # After cancelling gradio_client may find no clip, or that the answer came in the same moment.
-            if leave_after is not None and (isinstance(error, KeyError) or "2 tasks to be done" in str(error)):
+            if cancelled and (isinstance(error, KeyError) or "2 tasks to be done" in str(error)):
                 return Outcome("left", time.monotonic() - started)
             return Outcome("wrong", time.monotonic() - started, f"{type(error).__name__}: {error}")
         seconds = time.monotonic() - started

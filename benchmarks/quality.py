@@ -25,17 +25,17 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from itertools import count, islice
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from learners import FRAME_MS, NUM_FRAMES, SIZE, Ours, Peer, figures_file
+from one_subject import one_subject
 
 CLIP_SEED, HELD_OUT_SEED = 0, 1
 NUM_HELD_OUT = 4  # each takes 61 passes
@@ -169,21 +169,10 @@ def draw_clips(folder: Path, num_clips: int) -> None:
         return
     unfinished = folder.with_name(f"{folder.name}.part")
     unfinished.mkdir(parents=True, exist_ok=True)
-    for place, clip in enumerate(islice(one_subject(CLIP_SEED), num_clips)):
+    for place, clip in enumerate(islice(one_subject(CLIP_SEED, size=SIZE, num_frames=NUM_FRAMES), num_clips)):
         write_clip(unfinished / f"{place:05}.gif", clip.frames, frame_ms=FRAME_MS, metadata=None)
         (unfinished / f"{place:05}.txt").write_text("\n".join(clip.captions) + "\n", encoding="utf-8")
     unfinished.rename(folder)
-
-
-def one_subject(seed: int) -> Iterator[Any]:
-    """Shapes of the worlds, without those clips that show two."""
-    from t2v.data.worlds import draw_world
-
-    clips = (
-        draw_world(seed, index, size=SIZE, num_frames=NUM_FRAMES, families=["shapes"], split="seen")
-        for index in count()
-    )
-    return (clip for clip in clips if clip.facts["number"] == 1)
 
 
 def start(name: str, asked: argparse.Namespace) -> Side:
@@ -259,7 +248,7 @@ def bits(service: Any) -> float:
     from t2v.evaluate.likelihood import measure_likelihood, unmeasured
     from t2v.evaluate.real import RealClips
 
-    clips = list(islice(one_subject(HELD_OUT_SEED), NUM_HELD_OUT))
+    clips = list(islice(one_subject(HELD_OUT_SEED, size=SIZE, num_frames=NUM_FRAMES), NUM_HELD_OUT))
     real = RealClips([clip.frames for clip in clips], [clip.captions[0] for clip in clips])
     found = unmeasured(service.diffusion, NUM_HELD_OUT)
     for _ in measure_likelihood(found, service, real, 0):

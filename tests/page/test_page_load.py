@@ -79,3 +79,32 @@ def test_under_load_every_request_ends_with_its_clip_or_in_words(
     [studio] = studios
     until(lambda: not studio.stops._under_way)  # nobody who left is still waited for
     assert len(studio.shelf) == len(list(studio.shelf.folder.iterdir()))
+
+
+class Broken:
+    """A client whose jobs end in an error: at once, or only once they were cancelled."""
+
+    def __init__(self, error, *, at_once):
+        self.error, self.waits = error, not at_once
+
+    def submit(self, **_):
+        return self
+
+    def result(self, timeout):
+        if self.waits:
+            raise TimeoutError
+        raise self.error
+
+    def cancel(self):
+        self.waits = False
+
+
+@pytest.mark.parametrize("error", [KeyError("data"), ValueError("Did not expect 2 tasks to be done.")], ids=str)
+def test_only_those_who_cancelled_may_meet_the_errors_of_cancelling(page_load, tmp_path, error):
+    def outcome(**choices):
+        visitors = page_load.Visitors("http://nowhere", ["green"], tmp_path)
+        wish = page_load.Wish("green", seed=1, num_steps=2, num_frames=3)
+        return visitors._ask(Broken(error, **choices), wish, leave_after=1.0).kind
+
+    assert outcome(at_once=False) == "left"
+    assert outcome(at_once=True) == "wrong"
