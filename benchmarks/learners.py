@@ -1,4 +1,4 @@
-"""The two that quality.py has learn: ours as `t2v train` does it, and video-diffusion-pytorch as its Trainer does.
+"""Those that quality.py and beside_peer.py have learn: `t2v train`, and video-diffusion-pytorch as its Trainer does.
 
 Both take a step, write the averaged weights as a checkpoint of t2v, and keep all that their next step depends on.
 """
@@ -23,6 +23,21 @@ def figures_file(asked: argparse.Namespace) -> Path:
     """Where the figures of a run are kept; there is one only if there are states to go on from."""
     path: Path = asked.work / "quality.json"
     return path
+
+
+def kept_by_peer(asked: argparse.Namespace) -> Path:
+    """Where theirs keeps all that its next step depends on."""
+    path: Path = asked.work / "peer.pt"
+    return path
+
+
+def add_peer_settings(parser: argparse.ArgumentParser) -> None:
+    """What is theirs to choose; of the network as the example of its own page has it."""
+    parser.add_argument("--dim", type=int, default=64, help="theirs")
+    parser.add_argument("--mults", type=int, nargs="+", default=[1, 2, 4, 8], help="theirs")
+    parser.add_argument("--batch", type=int, default=8, help="theirs")
+    parser.add_argument("--learning-rate", type=float, default=1e-4, help="theirs")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="theirs")
 
 
 class Ours:
@@ -82,38 +97,39 @@ class Peer:
     """The original's network, process, average and Adam, called as its Trainer does, which reads no captions."""
 
     ended = False  # its learning rate stays as it is
+    frame_ms = FRAME_MS
 
-    def __init__(self, asked: argparse.Namespace) -> None:
+    def __init__(self, asked: argparse.Namespace, clips: Path, data: dict[str, Any], *, go_on: bool) -> None:
+        """data: how clips are seen, as recipes say it. go_on: be where `keep` was called"""
         import copy
 
         import torch
 
-        from t2v.cache import cache_folder
-        from t2v.data.folder import load_clips
-        from t2v.data.pixels import Pixels
+        from t2v.training.clips import load_run_clips
 
         original = original_code()
         torch.manual_seed(0)
-        self.asked, self.recipe = asked, peer_recipe(asked)
-        pixels = Pixels.of(self.recipe.data, self.recipe.limits)
-        self.clips = load_clips(asked.work / "clips", pixels, cache=cache_folder(), say=lambda _: None)
+        self.asked, self.recipe = asked, peer_recipe(asked, data)
+        self.clips = load_run_clips(clips, self.recipe, lambda _: None)
         self.read_captions()
         network = original.Unet3D(dim=asked.dim, dim_mults=tuple(asked.mults), cond_dim=self.cond_dim)
         self.diffusion = original.GaussianDiffusion(
-            network, image_size=SIZE, num_frames=NUM_FRAMES, timesteps=NUM_TIMESTEPS
+            network,
+            image_size=self.recipe.data.size,
+            num_frames=self.recipe.data.num_frames,
+            timesteps=NUM_TIMESTEPS,
         )
         self.average = copy.deepcopy(self.diffusion)
         self.ema = original.EMA(PEER_EMA)
         self.optimizer = torch.optim.Adam(self.diffusion.parameters(), lr=asked.learning_rate)
         self.draw = np.random.default_rng(0)
         self.num_steps, self.seconds = 0, 0.0
-        if figures_file(asked).exists():
+        if go_on:
             self.go_on()
 
     @property
     def kept(self) -> Path:
-        path: Path = self.asked.work / "peer.pt"
-        return path
+        return kept_by_peer(self.asked)
 
     def keep(self) -> None:
         """Write all that the next step depends on."""
@@ -158,7 +174,8 @@ class Peer:
         self.pooled = (table.pooled - ours.text_mean) / ours.text_std
         self.rows = [[table.index(text) for text in record.captions] for record in self.clips.records]
 
-    def step(self) -> None:
+    def step(self) -> float:
+        """Learn from a batch; its loss."""
         import torch
 
         chosen = self.draw.integers(len(self.rows), size=self.asked.batch)
@@ -176,6 +193,7 @@ class Peer:
             else:
                 self.ema.update_model_average(self.average, self.diffusion)
         self.num_steps += 1
+        return float(loss.detach())
 
     def save(self, path: Path) -> None:
         import t2v
@@ -188,20 +206,20 @@ class Peer:
             recipe=self.recipe,
             cond_dim=self.cond_dim,
             encoder_sha256=self.encoder_sha256,
-            frame_ms=FRAME_MS,
+            frame_ms=self.frame_ms,
             step=self.num_steps,
             num_clips=len(self.rows),
         )
         save_checkpoint(path, weights, header)
 
 
-def peer_recipe(asked: argparse.Namespace) -> Any:
-    """The original's settings in our words."""
+def peer_recipe(asked: argparse.Namespace, data: dict[str, Any]) -> Any:
+    """The original's settings in our words. data: how clips are seen, as a recipe says it"""
     from t2v.reading import recipe_from_mapping
 
     return recipe_from_mapping(
         {
-            "data": {"size": SIZE, "num_frames": NUM_FRAMES},
+            "data": data,
             "model": {"dim": asked.dim, "dim_mults": asked.mults},
             "diffusion": {"num_timesteps": NUM_TIMESTEPS, "prediction": "eps", "loss": "l1", "schedule": "cosine"},
         }

@@ -31,10 +31,9 @@ from importlib.util import find_spec
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from learners import FRAME_MS, NUM_FRAMES, SIZE, Ours, Peer, figures_file
+from learners import FRAME_MS, NUM_FRAMES, SIZE, Ours, Peer, add_peer_settings, figures_file
 from one_subject import one_subject
 
 CLIP_SEED, HELD_OUT_SEED = 0, 1
@@ -106,11 +105,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=60)
     parser.add_argument("--recipe", type=Path, default=Path(__file__).with_name("quality.toml"))
     parser.add_argument("--plain", action="store_true", help="a third curve")
-    parser.add_argument("--dim", type=int, default=64, help="theirs")
-    parser.add_argument("--mults", type=int, nargs="+", default=[1, 2, 4, 8], help="theirs")
-    parser.add_argument("--batch", type=int, default=8, help="theirs")
-    parser.add_argument("--learning-rate", type=float, default=1e-4, help="theirs")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="theirs")
+    add_peer_settings(parser)
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
     asked = parser.parse_args()
     if asked.plot and find_spec("matplotlib") is None:
@@ -190,7 +185,12 @@ def serve(connection: Connection, name: str, asked: argparse.Namespace) -> None:
     from t2v.cli.main import set_up_process
 
     set_up_process()
-    learner = Peer(asked) if name == "peer" else Ours(asked, name, PLAIN if name == "plain" else {})
+    learner: Ours | Peer
+    if name == "peer":
+        seen = {"size": SIZE, "num_frames": NUM_FRAMES}
+        learner = Peer(asked, asked.work / "clips", seen, go_on=figures_file(asked).exists())
+    else:
+        learner = Ours(asked, name, PLAIN if name == "plain" else {})
     while True:
         try:
             what, argument = connection.recv()
@@ -216,8 +216,8 @@ def judge_side(side: Side, asked: argparse.Namespace, seed: int = 0) -> None:
     side.ask("save", path)
     service = GenerationService.load(path, device="cpu", precision="fp32")
     right, num_drawn, verdicts = aligned(service, asked.prompts, seed)
-    point = {"minutes": side.seconds / 60, "steps": side.steps, "right": right, "of": num_drawn, "bits": bits(service)}
-    point |= verdicts
+    point = {"minutes": side.seconds / 60, "steps": side.steps, "right": right, "of": num_drawn}
+    point |= bits(service) | verdicts
     side.curve.append(point)
     print(side.name, "  ".join(f"{name} {value:.4g}" for name, value in point.items()), flush=True)
 
@@ -243,17 +243,22 @@ def aligned(service: Any, num_prompts: int, seed: int) -> tuple[float, int, dict
     return shares.pop("all"), len(verdicts), shares
 
 
-def bits(service: Any) -> float:
+def bits(service: Any) -> dict[str, float]:
     """Bits per dimension of clips that nobody was trained on, at 50 timesteps, two of each of 25 strata."""
     from t2v.evaluate.likelihood import measure_likelihood, unmeasured
     from t2v.evaluate.real import RealClips
 
-    clips = list(islice(one_subject(HELD_OUT_SEED, size=SIZE, num_frames=NUM_FRAMES), NUM_HELD_OUT))
-    real = RealClips([clip.frames for clip in clips], [clip.captions[0] for clip in clips])
+    known, held_out = (
+        RealClips([clip.frames for clip in clips], [clip.captions[0] for clip in clips])
+        for clips in (
+            list(islice(one_subject(seed, size=SIZE, num_frames=NUM_FRAMES), NUM_HELD_OUT))
+            for seed in (CLIP_SEED, HELD_OUT_SEED)
+        )
+    )
     found = unmeasured(service.diffusion, NUM_HELD_OUT)
-    for _ in measure_likelihood(found, service, real, 0):
+    for _ in measure_likelihood(found, service, held_out, known, 0):
         pass
-    return fmean(found.bits)
+    return {"bits": found.mean_bits, "mixed_bits": found.mean_mixed_bits}
 
 
 def settings_of(asked: argparse.Namespace) -> dict[str, Any]:
@@ -302,10 +307,10 @@ def plot(sides: list[Side], path: Path, target: float) -> None:
         minutes = [point["minutes"] for point in side.curve]
         label = LABELS[side.name]
         left.plot(minutes, [point["right"] for point in side.curve], "o-", label=label)
-        right.plot(minutes, [point["bits"] for point in side.curve], "o-", label=label)
+        right.plot(minutes, [point["mixed_bits"] for point in side.curve], "o-", label=label)
     left.axhline(target, color="grey", linestyle=":")
     left.set(ylabel="prompts met wholly, %", ylim=(-2, 102))
-    right.set(ylabel="bits per dimension")
+    right.set(ylabel="bits per dimension, mixed with what is shown")
     for axis in (left, right):
         axis.set(xlabel="minutes of computing", xscale="log")
         axis.legend()

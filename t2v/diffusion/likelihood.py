@@ -62,24 +62,56 @@ def bound_terms(
     noise: Noise,
     text: Text | None = None,
     keep_in_range: Keep = static,
+    own_error: float | None = None,
 ) -> Iterator[BoundTerm]:
     """The bound's terms at these timesteps, one after the other.
 
     x0: b c f h w, 8-bit pixels in [-1, 1]; noise: count of terms before -> standard normal values like x0
     keep_in_range: as in `GaussianDiffusion.sample`
+    own_error: mean squared error of the clean clip that the network says where it is shown next to no noise, as
+        `repeat_error` finds it; its answers are then mixed with what it is shown (`mixed_with_shown`). None: they are
+        taken as they are
     """
     for index, time in enumerate(times):
         t = torch.full((len(x0),), time)
         drawn = noise(index)
         x_t = diffusion.add_noise(x0, drawn, t)
         seen = diffusion.denoise(network, x_t, t, text, keep_in_range=keep_in_range)
-        eps = noise_in(x_t, seen.x0, Scales.of(diffusion.schedule, t, x_t))
+        scales = Scales.of(diffusion.schedule, t, x_t)
+        if own_error is not None:
+            seen = seen._replace(x0=keep_in_range(mixed_with_shown(seen.x0, x_t, scales, own_error)), mean=None)
+        eps = noise_in(x_t, seen.x0, scales)
         yield BoundTerm(
             time,
             diffusion.bound_term(seen, x0, t),
             ((seen.x0 - x0) ** 2).flatten(1).mean(1),
             ((eps - drawn) ** 2).flatten(1).mean(1),
         )
+
+
+def mixed_with_shown(x0: Tensor, x_t: Tensor, scales: Scales, own_error: float) -> Tensor:
+    """The clean clip from two measurements of it, weighed by how exact they are: the network's, and x_t itself.
+
+    What a network says through patches has an error of its own, own_error, however little noise it is shown; that of
+    x_t / alpha is (sigma / alpha)^2. So mixed it is the skip of Karras et al. 2022, section 5, own_error being their
+    sigma_data^2.
+    x0: b c f h w, as the network has it
+    """
+    noise_power = scales.sigma**2
+    return (noise_power * x0 + own_error * scales.alpha * x_t) / (noise_power + own_error * scales.alpha**2)
+
+
+@torch.no_grad()
+def repeat_error(
+    diffusion: GaussianDiffusion, network: Network, x0: Tensor, *, noise: Tensor, text: Text | None = None
+) -> float:
+    """Mean squared error of the clean clips that the network says where it is shown the least noise there is.
+
+    x0: b c f h w in [-1, 1], which should not be clips whose likelihood is asked for; noise: standard normal, like x0
+    """
+    t = torch.zeros(len(x0), dtype=torch.long)
+    seen = diffusion.denoise(network, diffusion.add_noise(x0, noise, t), t, text)
+    return float((seen.x0 - x0).square().mean())
 
 
 def bits_per_dim(diffusion: GaussianDiffusion, network: Network, x0: Tensor, *, noise: Noise, **options: Any) -> Tensor:

@@ -128,6 +128,7 @@ def _tiles(report: Report) -> Iterator[tuple[str, str]]:
                 yield f"one subject, {split_title(split)}", f"{scores(clips)['all'].share:.1%}"
     if report.likelihood is not None and report.likelihood.bits:
         yield "bits per dimension", f"{report.likelihood.mean_bits:.3f}"
+        yield "bits, mixed with what was shown", f"{report.likelihood.mean_mixed_bits:.3f}"
     if report.likeness is not None:
         yield "Fréchet distance", f"{report.likeness.frechet.drawn:.3g}"
         if report.likeness.copies is not None:

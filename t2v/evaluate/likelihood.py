@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from t2v.diffusion import GaussianDiffusion
-from t2v.diffusion.likelihood import bits_per_dim, estimated_bits_per_dim
+from t2v.diffusion.guidance import Network
+from t2v.diffusion.likelihood import bits_per_dim, estimated_bits_per_dim, repeat_error
 from t2v.evaluate.real import RealClips
 from t2v.runtime import autocast, generator
 from t2v.service import GenerationService
@@ -35,13 +36,18 @@ class Level(NamedTuple):
 
 @dataclass
 class Likelihood:
-    """What is known so far. bits: a mean for each few clips; losses, x0_errors: a row for each few clips."""
+    """What is known so far.
+
+    bits: a mean for each few clips; mixed_bits: of the network's answers mixed with what it was shown
+    losses, x0_errors: a row for each few clips
+    """
 
     times: list[int]
     signals: list[float]
     num_asked: int
     num_clips: int = 0
     bits: list[float] = field(default_factory=list)
+    mixed_bits: list[float] = field(default_factory=list)
     losses: list[list[float]] = field(default_factory=list)
     x0_errors: list[list[float]] = field(default_factory=list)
 
@@ -51,9 +57,19 @@ class Likelihood:
         return fmean(self.bits)
 
     @property
+    def mean_mixed_bits(self) -> float:
+        """Bits per dimension of the answers mixed with what was shown."""
+        return fmean(self.mixed_bits)
+
+    @property
     def standard_error(self) -> float:
         """Of the bits: from looking at some clips and some timesteps. nan where a single group was looked at."""
-        return stdev(self.bits) / math.sqrt(len(self.bits)) if len(self.bits) > 1 else math.nan
+        return _standard_error(self.bits)
+
+    @property
+    def mixed_standard_error(self) -> float:
+        """The same of the mixed ones."""
+        return _standard_error(self.mixed_bits)
 
     @property
     def levels(self) -> list[Level]:
@@ -65,14 +81,20 @@ class Likelihood:
         """All figures, as JSON can hold them."""
         if not self.bits:
             return {"clips": 0, "asked": self.num_asked}
-        error = self.standard_error
+        error, mixed_error = self.standard_error, self.mixed_standard_error
         return {
             "clips": self.num_clips,
             "asked": self.num_asked,
             "bits_per_dim": self.mean_bits,
             "standard_error": None if math.isnan(error) else error,
+            "mixed_bits_per_dim": self.mean_mixed_bits,
+            "mixed_standard_error": None if math.isnan(mixed_error) else mixed_error,
             "levels": [level._asdict() for level in self.levels],
         }
+
+
+def _standard_error(bits: list[float]) -> float:
+    return stdev(bits) / math.sqrt(len(bits)) if len(bits) > 1 else math.nan
 
 
 def unmeasured(diffusion: GaussianDiffusion, num_clips: int) -> Likelihood:
@@ -84,37 +106,80 @@ def unmeasured(diffusion: GaussianDiffusion, num_clips: int) -> Likelihood:
     return Likelihood(times, signals, num_clips)
 
 
-def measure_likelihood(into: Likelihood, service: GenerationService, clips: RealClips, seed: int) -> Iterator[int]:
+def measure_likelihood(
+    into: Likelihood, service: GenerationService, clips: RealClips, known: RealClips, seed: int
+) -> Iterator[int]:
     """Look at a few clips after the other, with timesteps and noise that follow from the seed; yields how many.
 
     The bound is taken at 51 timesteps: the first, and two of each of 25 strata. Of a process that has no more, at all.
+    known: clips of training, of which the first few tell how exactly the network repeats what it is shown; where there
+        are none, the first few of those looked at do
     """
+    own_error = _repeat_error(service, (known if len(known) else clips).first(AT_ONCE), seed)
     for start in range(0, len(clips), AT_ONCE):
         few = range(start, min(start + AT_ONCE, len(clips)))
-        x0 = to_float(torch.stack([torch.from_numpy(clips.frames[place].copy()) for place in few])).to(service.device)
-        text = service.text([clips.captions[place] for place in few], num_frames=x0.shape[2])
+        x0, text = _shown(service, clips, few)
         with torch.inference_mode(), autocast(service.precision.name, service.device):
-            bits = _bits(service, x0, text, seed, few)
+            bits, mixed = _bits(service, x0, text, seed, few, own_error)
             errors = [_errors(service, x0, text, t, seed, few) for t in into.times]
         into.bits.append(float(bits.mean()))
+        into.mixed_bits.append(float(mixed.mean()))
         into.losses.append([loss for loss, _ in errors])
         into.x0_errors.append([error for _, error in errors])
         into.num_clips += len(few)
         yield len(few)
 
 
-def _bits(service: GenerationService, x0: Tensor, text: dict[str, Tensor] | None, seed: int, few: range) -> Tensor:
+def _shown(service: GenerationService, clips: RealClips, few: range) -> tuple[Tensor, dict[str, Tensor] | None]:
+    x0 = to_float(torch.stack([torch.from_numpy(clips.frames[place].copy()) for place in few])).to(service.device)
+    return x0, service.text([clips.captions[place] for place in few], num_frames=x0.shape[2])
+
+
+def _repeat_error(service: GenerationService, known: RealClips, seed: int) -> float:
+    few = range(len(known))
+    x0, text = _shown(service, known, few)
+    noise = _noise(x0, seed, few, "repeat")
+    with torch.inference_mode(), autocast(service.precision.name, service.device):
+        return repeat_error(service.diffusion, service.network, x0, noise=noise, text=text)
+
+
+def _bits(
+    service: GenerationService, x0: Tensor, text: dict[str, Tensor] | None, seed: int, few: range, own_error: float
+) -> tuple[Tensor, Tensor]:
+    """Bits per dimension of each clip, of the network's answers as they are and mixed with what it was shown: b each.
+
+    Both of the same answers, as these are what takes time.
+    """
+    answers: list[Tensor] = []
+
+    def ask(x: Tensor, told: Tensor, text: dict[str, Tensor] | None) -> Tensor:
+        answers.append(service.network(x, told, text))
+        return answers[-1]
+
+    plain = _bound(service, ask, x0, text, seed, few, None)
+    repeated = iter(answers)
+    return plain, _bound(service, lambda *_: next(repeated), x0, text, seed, few, own_error)
+
+
+def _bound(
+    service: GenerationService,
+    network: Network,
+    x0: Tensor,
+    text: dict[str, Tensor] | None,
+    seed: int,
+    few: range,
+    own_error: float | None,
+) -> Tensor:
     diffusion = service.diffusion
 
     def noise(term: int) -> Tensor:
         return _noise(x0, seed, few, "bits", term)
 
+    options: dict[str, Any] = {"noise": noise, "text": text, "own_error": own_error}
     if diffusion.num_timesteps <= 2 * NUM_STRATA:
-        return bits_per_dim(diffusion, service.network, x0, noise=noise, text=text)
+        return bits_per_dim(diffusion, network, x0, **options)
     drawn = generator("evaluate timesteps", seed, few.start)
-    return estimated_bits_per_dim(
-        diffusion, service.network, x0, noise=noise, num_strata=NUM_STRATA, generator=drawn, text=text
-    ).bits
+    return estimated_bits_per_dim(diffusion, network, x0, num_strata=NUM_STRATA, generator=drawn, **options).bits
 
 
 def _errors(

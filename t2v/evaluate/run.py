@@ -110,10 +110,10 @@ class Evaluation:
 
     def _judge_probability(self) -> Iterator[Progress]:
         assert self._real is not None
-        clips = self._real.held_out
+        clips, known, seed = self._real.held_out, self._real.known, self.request.seed
         self._likelihood = unmeasured(self.service.diffusion, len(clips))
         clock = Clock(len(clips), "to find the likelihood of", self._say)
-        for number in measure_likelihood(self._likelihood, self.service, clips, self.request.seed):
+        for number in measure_likelihood(self._likelihood, self.service, clips, known, seed):
             clock.count(number)
             bits = self._likelihood.mean_bits
             yield Progress("likelihood", self._likelihood.num_clips, len(clips), f"{bits:.4g} bits/dim")

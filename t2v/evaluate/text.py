@@ -73,9 +73,17 @@ def alignment_rows(alignment: Alignment) -> Iterator[tuple[str, list[Row]]]:
 
 def likelihood_title(likelihood: Likelihood) -> str:
     """The bits per dimension, and how sure they are."""
-    error = likelihood.standard_error
-    sure = "" if isnan(error) else f" (standard error {error:.2g})"
-    return f"likelihood: {likelihood.mean_bits:.4f} bits per dimension{sure}, of {count(likelihood.num_clips, 'clip')}"
+    plain, mixed = (
+        f"{bits:.4f}" + ("" if isnan(error) else f" (standard error {error:.2g})")
+        for bits, error in (
+            (likelihood.mean_bits, likelihood.standard_error),
+            (likelihood.mean_mixed_bits, likelihood.mixed_standard_error),
+        )
+    )
+    return (
+        f"likelihood: {plain} bits per dimension, {mixed} with answers mixed with what was shown, "
+        f"of {count(likelihood.num_clips, 'clip')}"
+    )
 
 
 def level_rows(likelihood: Likelihood) -> list[Row]:

@@ -54,8 +54,8 @@ def folder(tmp_path):
 def model(make_checkpoint, fake_encoder):
     """model(recipe) loads a minute model of 4 frames of 16 pixels."""
 
-    def make(num_timesteps=1000, **data):
-        diffusion = RECIPE["diffusion"] | {"num_timesteps": num_timesteps}
+    def make(num_timesteps=1000, prediction="eps", **data):
+        diffusion = RECIPE["diffusion"] | {"num_timesteps": num_timesteps, "prediction": prediction}
         recipe = {"data": RECIPE["data"] | data, "diffusion": diffusion}
         path = make_checkpoint("small.safetensors", cond_dim=fake_encoder.dim, recipe=recipe, num_clips=30)
         return GenerationService.load(path, device="cpu")
@@ -142,9 +142,9 @@ def test_what_cannot_be_had_is_refused(model, folder):
 # How probable they are.
 
 
-def measured(service, clips, *, seed=0):
+def measured(service, clips, *, known=None, seed=0):
     found = unmeasured(service.diffusion, len(clips))
-    assert sum(measure_likelihood(found, service, clips, seed)) == len(clips)
+    assert sum(measure_likelihood(found, service, clips, known or clips, seed)) == len(clips)
     return found
 
 
@@ -164,6 +164,24 @@ def test_the_loss_of_a_model_that_says_nothing_is_that_of_the_noise(silent, unkn
     # It takes what is left of the clip, with the noise, for the clip: x_t / alpha.
     for level in levels[:5]:
         assert level.x0_error == pytest.approx((1 - level.signal**2) / level.signal**2, rel=0.1)
+
+
+def test_answers_are_also_mixed_with_what_was_shown_and_asked_for_once(model, unknown, monkeypatch):
+    """A network that says grey of everything: mixed with what it was shown it has that to say of cleaner timesteps."""
+    monkeypatch.setattr("t2v.evaluate.likelihood.NUM_STRATA", 4)
+    service, asked = model(prediction="x0"), []
+
+    def grey(x, t, text=None):
+        asked.append(len(x))
+        return torch.zeros_like(x)
+
+    monkeypatch.setattr(service.network, "forward", grey)
+    clips = RealClips([frames[:4, :16, :16] for frames in unknown[:8]], [""] * 8)
+    found = measured(service, clips)
+    assert asked == [4] + 2 * (9 + 10) * [4]  # to learn its own error; then the bound and the levels, four at a time
+    assert found.mean_mixed_bits < 20 < found.mean_bits
+    none_known = measured(service, clips, known=RealClips([], []))
+    assert none_known.mixed_bits == found.mixed_bits
 
 
 def test_equal_seeds_give_equal_figures_whatever_comes_after(model, unknown, monkeypatch):
