@@ -2,11 +2,13 @@
 
     python benchmarks/nearest_sheet.py checkpoints/worlds.safetensors CLIPS sheet.png --seeds 20 --frame 6 \\
         --prompt "fireworks at night" --prompt "fireworks in the night sky"
-    python benchmarks/nearest_sheet.py runs/sprites SPRITES sheet.png --prompt "teal slime walking up"
+    python benchmarks/nearest_sheet.py runs/sprites SPRITES sheet.png --prompt "teal slime walking up" --held-out
 
 CLIPS is the folder that the checkpoint was trained on. With --frame a row holds that frame of all seeds of a prompt,
-without it all frames of one sample. Prints how near samples come to training clips (root mean square, of 255), beside
-how near training clips come to each other, and per sample the captions of its nearest clip.
+without it all frames of one sample. With --held-out the captions of the clips that data.hold_out kept from training are
+prompts too. Prints how near samples come to training clips (root mean square, of 255), beside how near training clips
+come to each other, and per sample the captions of its nearest clip. Where a prompt is the caption of a clip held out,
+that has a row of its own, and it is told how often it is the nearest of all clips, trained on or not.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from t2v.cache import cache_folder
 from t2v.config import GenerationSettings, PresetName
 from t2v.data.folder import load_clips
 from t2v.data.pixels import Pixels
+from t2v.data.split import split_loaded
 from t2v.evaluation.memorisation import nearest_clips
 from t2v.presets import PRESET_NAMES, PRESETS
 from t2v.service import GenerationService
@@ -32,7 +35,8 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("clips", type=Path)
     parser.add_argument("sheet", type=Path)
-    parser.add_argument("--prompt", action="append", required=True, dest="prompts")
+    parser.add_argument("--prompt", action="append", default=[], dest="prompts")
+    parser.add_argument("--held-out", action="store_true")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--frame", type=int)
     parser.add_argument("--preset", choices=PRESET_NAMES, default="normal")
@@ -43,18 +47,24 @@ def main() -> None:
     # Clips as long as those that are drawn, whatever lengths were trained.
     data = service.header.recipe.data.model_copy(update={"lengths": None})
     pixels = Pixels.of(data, service.header.recipe.limits)
-    trained = load_clips(asked.clips, pixels, cache=cache_folder(), say=print)
-    known = np.stack(trained.frames)
+    clips = load_clips(asked.clips, pixels, cache=cache_folder(), say=print)
+    split = split_loaded(clips, data.hold_out)
+    every = np.stack(clips.frames)
+    known = every[list(split.training)]
+    true_clips = {caption: place for place in split.held_out for caption in clips.records[place].captions[:1]}
+    prompts = asked.prompts + (list(true_clips) if asked.held_out else [])
+    if not prompts:
+        parser.error("nothing to draw: give --prompt, or --held-out with a run that has data.hold_out")
     rows: list[np.ndarray] = []
-    labels, distances = [], []
-    for prompt in asked.prompts:
+    labels, distances, found = [], [], []
+    for prompt in prompts:
         drawn = np.stack(
             [draw(service, prompt, seed, asked.preset, asked.guidance_scale) for seed in range(asked.seeds)]
         )
         nearest = nearest_clips(drawn, known)
         distances += list(nearest.distance)
         for seed, (distance, place) in enumerate(zip(*nearest, strict=True)):
-            captions = "; ".join(trained.records[place].captions)
+            captions = "; ".join(clips.records[split.training[place]].captions)
             print(f"{prompt!r}, seed {seed}: {distance:.1f} from {captions!r}")
             if asked.frame is None:
                 rows += [drawn[seed], known[place]]
@@ -62,12 +72,19 @@ def main() -> None:
         if asked.frame is not None:
             rows += [drawn[:, asked.frame], known[nearest.place, asked.frame]]
             labels += [f"{prompt}, seeds 0 to {asked.seeds - 1}", "the nearest training clip of each"]
+        elif prompt in true_clips:
+            rows.append(every[true_clips[prompt]])
+            labels.append("the clip of this caption, held out")
+        if prompt in true_clips:
+            found += list(nearest_clips(drawn, every).place == true_clips[prompt])
     contact_sheet(np.stack(rows), labels).save(asked.sheet)
     compared = np.zeros(len(known), bool)
     compared[:: max(2, len(known) // COMPARED_AMONG_THEMSELVES)] = True
     among = nearest_clips(known[compared], known[~compared]).distance
     print(f"to the nearest training clip: samples {np.median(distances):.1f} (least {min(distances):.1f}),")
     print(f"training clips among themselves {np.median(among):.1f} (least {min(among):.1f})")
+    if found:
+        print(f"the clip held out is the nearest of {len(every)} in {sum(found)} of {len(found)} samples")
 
 
 def draw(service: GenerationService, prompt: str, seed: int, preset: PresetName, guidance_scale: float) -> np.ndarray:

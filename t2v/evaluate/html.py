@@ -30,6 +30,7 @@ from t2v.evaluate.text import (
     likelihood_title,
     likeness_rows,
     likeness_title,
+    mixed_bits_line,
     split_title,
     verdict,
 )
@@ -179,6 +180,7 @@ def _score_cell(score: Score | None) -> str:
 def _likelihood(likelihood: Likelihood | None) -> Iterator[str]:
     if likelihood is not None and likelihood.bits:
         yield f"<h2>{_text(likelihood_title(likelihood).capitalize())}</h2>"
+        yield f"<p>{_text(mixed_bits_line(likelihood))}</p>"
         yield from _plain_table(level_rows(likelihood))
 
 

@@ -73,17 +73,18 @@ def alignment_rows(alignment: Alignment) -> Iterator[tuple[str, list[Row]]]:
 
 def likelihood_title(likelihood: Likelihood) -> str:
     """The bits per dimension, and how sure they are."""
-    plain, mixed = (
-        f"{bits:.4f}" + ("" if isnan(error) else f" (standard error {error:.2g})")
-        for bits, error in (
-            (likelihood.mean_bits, likelihood.standard_error),
-            (likelihood.mean_mixed_bits, likelihood.mixed_standard_error),
-        )
-    )
-    return (
-        f"likelihood: {plain} bits per dimension, {mixed} with answers mixed with what was shown, "
-        f"of {count(likelihood.num_clips, 'clip')}"
-    )
+    sure = _sure(likelihood.standard_error)
+    return f"likelihood: {likelihood.mean_bits:.4f} bits per dimension{sure}, of {count(likelihood.num_clips, 'clip')}"
+
+
+def mixed_bits_line(likelihood: Likelihood) -> str:
+    """The same of answers mixed with what the network was shown."""
+    sure = _sure(likelihood.mixed_standard_error)
+    return f"{likelihood.mean_mixed_bits:.4f}{sure} where answers are mixed with what was shown"
+
+
+def _sure(error: float) -> str:
+    return "" if isnan(error) else f" (standard error {error:.2g})"
 
 
 def level_rows(likelihood: Likelihood) -> list[Row]:
@@ -139,6 +140,7 @@ def _lines(report: Report) -> Iterator[str]:
     if report.likelihood is not None and report.likelihood.bits:
         yield ""
         yield likelihood_title(report.likelihood)
+        yield mixed_bits_line(report.likelihood)
         yield from table(level_rows(report.likelihood))
     if report.likeness is not None:
         yield ""
