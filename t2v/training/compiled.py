@@ -23,9 +23,10 @@ from t2v.training.choose import Cost, made_up_passes
 from t2v.training.plan import Plan
 from t2v.training.request import duration
 
-# Seconds that compiling may take, generously: 330 were measured for `tiny` on two slow and busy cores.
-EXPECTED_COMPILE_S = {"cpu": 300.0, "cuda": 90.0}
-MIN_RUN_PER_COMPILE = 10  # in a shorter run trying costs more than a tenth, and there is little to gain
+# Seconds of a run that is worth a trial. On a CPU compiling took 330 (`tiny`) and 360 (`small`) on slow cores, and the
+# steps became 1.12 and 1 times as fast: a gain of 1.12 less MIN_GAIN brings 330 back in 5,800. On a GPU some 90 are
+# expected, a tenth of this.
+MIN_RUN_S = {"cpu": 6000.0, "cuda": 900.0}
 MIN_GAIN = 0.05  # of the run's time, or what was measured may be chance
 # Compiled code rounds elsewhere. In float32 1e-6 was measured.
 MAX_ERROR = {"fp32": 1e-3, "bf16": MAX_BF16_ERROR, "fp16": MAX_BF16_ERROR}
@@ -129,9 +130,9 @@ def why_not_try(compiler: str | None, device: str, *, run_s: float, has_pictures
     """Why compiling is not even tried for a run of that many seconds; None where it could pay."""
     if compiler is None:
         return "this machine has no C++ compiler (such as g++), without which everything works too"
-    if device not in EXPECTED_COMPILE_S:
+    if device not in MIN_RUN_S:
         return f"torch.compile is young on {device}; train.compile=always tries it"
-    if run_s < MIN_RUN_PER_COMPILE * EXPECTED_COMPILE_S[device]:
+    if run_s < MIN_RUN_S[device]:
         return f"a run of {duration(run_s)} is too short for it to pay"
     if has_pictures:
         return "clips and stills come in up to four shapes, each to be compiled; train.compile=always does"

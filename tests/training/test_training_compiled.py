@@ -14,9 +14,8 @@ from t2v.checkpoint.run_folder import RunFolder
 from t2v.errors import RunError, SettingsError
 from t2v.training import compiled
 from t2v.training.compiled import (
-    EXPECTED_COMPILE_S,
     MAX_ERROR,
-    MIN_RUN_PER_COMPILE,
+    MIN_RUN_S,
     Answer,
     Compilation,
     Trial,
@@ -86,11 +85,10 @@ def test_only_the_passes_of_a_step_grow_quicker() -> None:
     assert decision.seconds_per_step == 6.0
 
 
-@pytest.mark.parametrize("device", EXPECTED_COMPILE_S)
+@pytest.mark.parametrize("device", MIN_RUN_S)
 def test_only_runs_many_times_as_long_as_compiling_try_it(device: str) -> None:
-    least = MIN_RUN_PER_COMPILE * EXPECTED_COMPILE_S[device]
-    assert why_not_try("g++", device, run_s=least) is None
-    assert "too short" in (why_not_try("g++", device, run_s=0.99 * least) or "")
+    assert why_not_try("g++", device, run_s=MIN_RUN_S[device]) is None
+    assert "too short" in (why_not_try("g++", device, run_s=0.99 * MIN_RUN_S[device]) or "")
 
 
 def test_without_a_compiler_or_on_a_young_device_nothing_is_tried() -> None:
@@ -211,7 +209,7 @@ def test_another_answer_to_compile_is_another_run(bench, pretended: list[nn.Modu
 
 
 def test_never_is_never(bench, pretended: list[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "MIN_RUN_PER_COMPILE", 0)
+    monkeypatch.setattr(compiled, "MIN_RUN_S", {"cpu": 0.0})
     bench.open(overrides={"train.compile": "never"})
     assert pretended == [] and "not compiled: as asked" in bench.said
 
@@ -223,7 +221,7 @@ def test_a_network_that_cannot_be_compiled_is_trained_plain_unless_always_is_ask
     def fail(network: nn.Module) -> None:
         network.register_forward_pre_hook(lambda *_: raise_(RuntimeError("\nPython.h is missing\nand more")))
 
-    monkeypatch.setattr(compiled, "MIN_RUN_PER_COMPILE", 0)
+    monkeypatch.setattr(compiled, "MIN_RUN_S", {"cpu": 0.0})
     monkeypatch.setattr(compiled, "_compile", fail)
     if asked == "always":
         with pytest.raises(SettingsError, match=r"always: torch\.compile failed \(Python\.h is missing\)"):
@@ -241,7 +239,7 @@ def raise_(error: Exception) -> None:
 def test_a_compiled_run_goes_on_where_no_compiler_is_and_says_the_difference(
     bench, pretended: list[nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiled, "MIN_RUN_PER_COMPILE", 0)
+    monkeypatch.setattr(compiled, "MIN_RUN_S", {"cpu": 0.0})
     monkeypatch.setattr(compiled, "MIN_GAIN", -100.0)
     bench.train(up_to=3)
     assert load_plan(bench.run).compiled
