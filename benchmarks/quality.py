@@ -10,7 +10,8 @@ recipe's steps; `--plain` adds a third curve, ours with patches of one pixel and
 Unet3D, GaussianDiffusion, EMA and Adam, called as its Trainer calls them, in `--precision`. Every so often the averaged
 weights of each are saved, imported, and judged: clips of prompts of combinations that were held out, drawn by our DDIM
 in 20 steps, and bits per dimension of clips that were held out. Judging is not counted. As it takes long, of theirs
-above all, no more clips are drawn of a side that meets less than a third of the first twelve prompts.
+above all, no more clips are drawn of a side that has nothing of what the first four prompts ask for, or meets less than
+a third of the first twelve.
 
 Time is that of one core, by the process's own clock: each has one thread, as more would gain each side another part of
 themselves. A side that reached `--target` percent twice in a row learns no longer; the others go on to `--most` times
@@ -38,7 +39,8 @@ from one_subject import one_subject
 
 CLIP_SEED, HELD_OUT_SEED = 0, 1
 NUM_HELD_OUT = 4  # each takes 61 passes
-GLANCE = 12  # prompts that are always drawn; the others only if enough of these are met
+# Prompts after which is seen whether the others are worth their time.
+FIRST_GLANCE, GLANCE = 4, 12
 KEPT_EVERY_S = 600.0  # of computing
 LATER = ("work", "minutes", "slice", "target", "most", "plot")  # what may differ when a run goes on
 PLAIN = {"model.patch": "1", "model.token_pooling": "false", "model.cross_attn": "false", "model.token_layers": "0"}
@@ -146,13 +148,13 @@ def allowed(side: Side, sides: list[Side], asked: argparse.Namespace) -> float:
 
 
 def next_mark(side: Side, asked: argparse.Namespace) -> float:
-    """Minutes of computing after which a side is judged next, each mark 1.5 times the one before.
+    """Minutes of computing after which a side is judged next, each mark twice the one before.
 
     A curve is read on a logarithmic axis, and judging theirs takes long.
     """
     mark: float = asked.first
     while 60 * mark <= side.judged_s:
-        mark *= 1.5
+        mark *= 2
     return mark
 
 
@@ -233,6 +235,8 @@ def aligned(service: Any, num_prompts: int, seed: int) -> tuple[float, int, dict
     asked = asked[:: max(1, len(asked) // num_prompts)][:num_prompts]
     verdicts: list[Judged] = []
     for question in asked:
+        if len(verdicts) == FIRST_GLANCE and not any(any(verdict.verdicts.values()) for verdict in verdicts):
+            break
         if len(verdicts) == GLANCE and sum(verdict.is_right for verdict in verdicts) < GLANCE / 3:
             break
         wish = settings.model_copy(update={"prompt": question.prompt.caption, "seed": question.seed + seed})
