@@ -9,7 +9,8 @@
 It sees what ours saw: the same clips but those held out, their size, their frames, one vector for each caption, of
 which a tenth is dropped. Its Unet3D, GaussianDiffusion, EMA and Adam are called as its Trainer calls them. Time is that
 of one core by the process's own clock; ours takes its budget by the wall's, so give it one thread on an idle core
-(OMP_NUM_THREADS=1). WORK keeps its state every ten minutes: the same command goes on from there.
+(OMP_NUM_THREADS=1). WORK keeps its state every ten minutes: the same command goes on from there. Clips are to be
+captioned and to move: it takes no stills, and no data.lengths.
 """
 
 import argparse
