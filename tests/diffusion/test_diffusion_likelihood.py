@@ -153,7 +153,7 @@ def test_two_measurements_are_as_exact_as_both_together(coarse):
     assert plain[0].bits > 1.5 * mixed[0].bits
 
 
-def test_what_a_network_repeats_wrongly_is_its_own_error(coarse, gaussian_clips):
+def test_what_a_network_repeats_wrongly_is_its_own_error(coarse):
     x0, network = coarse
     error = repeat_error(diffusion_of(prediction="x0", variance="fixed_large"), network, x0, noise=normal(x0.shape, 1))
     assert error == pytest.approx(0.01, rel=4 * (2 / x0.numel()) ** 0.5)
