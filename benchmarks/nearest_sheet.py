@@ -6,9 +6,11 @@
 
 CLIPS is the folder that the checkpoint was trained on. With --frame a row holds that frame of all seeds of a prompt,
 without it all frames of one sample. With --held-out the captions of the clips that data.hold_out kept from training are
-prompts too. Prints how near samples come to training clips (root mean square, of 255), beside how near training clips
-come to each other, and per sample the captions of its nearest clip. Where a prompt is the caption of a clip held out,
-that has a row of its own, and it is told how often it is the nearest of all clips, trained on or not.
+prompts too, with --trained-on N those of N clips of training, evenly spread. Prints how near samples come to training
+clips (root mean square, of 255), beside how near training clips come to each other, and per sample the captions of its
+nearest clip. Where a prompt is the caption of a clip held out, that has a row of its own, and it is told how often it
+is the nearest of all clips, trained on or not. Where it is the caption of training clips, it is told how often one of
+these is the nearest.
 """
 
 import argparse
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("sheet", type=Path)
     parser.add_argument("--prompt", action="append", default=[], dest="prompts")
     parser.add_argument("--held-out", action="store_true")
+    parser.add_argument("--trained-on", type=int, default=0, metavar="N")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--frame", type=int)
     parser.add_argument("--preset", choices=PRESET_NAMES, default="normal")
@@ -52,11 +55,15 @@ def main() -> None:
     every = np.stack(clips.frames)
     known = every[list(split.training)]
     true_clips = {caption: place for place in split.held_out for caption in clips.records[place].captions[:1]}
-    prompts = asked.prompts + (list(true_clips) if asked.held_out else [])
+    said = [clips.records[place].captions for place in split.training]
+    spread = [said[place * len(said) // asked.trained_on] for place in range(min(asked.trained_on, len(said)))]
+    prompts = asked.prompts + [captions[0] for captions in spread if captions]
+    prompts += list(true_clips) if asked.held_out else []
     if not prompts:
-        parser.error("nothing to draw: give --prompt, or --held-out with a run that has data.hold_out")
+        parser.error("nothing to draw: give --prompt, --trained-on, or --held-out with a run that has data.hold_out")
+    trained = {caption for captions in said for caption in captions}
     rows: list[np.ndarray] = []
-    labels, distances, found = [], [], []
+    labels, distances, found, own = [], [], [], []
     for prompt in prompts:
         drawn = np.stack(
             [draw(service, prompt, seed, asked.preset, asked.guidance_scale) for seed in range(asked.seeds)]
@@ -64,7 +71,7 @@ def main() -> None:
         nearest = nearest_clips(drawn, known)
         distances += list(nearest.distance)
         for seed, (distance, place) in enumerate(zip(*nearest, strict=True)):
-            captions = "; ".join(clips.records[split.training[place]].captions)
+            captions = "; ".join(said[place])
             print(f"{prompt!r}, seed {seed}: {distance:.1f} from {captions!r}")
             if asked.frame is None:
                 rows += [drawn[seed], known[place]]
@@ -77,12 +84,16 @@ def main() -> None:
             labels.append("the clip of this caption, held out")
         if prompt in true_clips:
             found += list(nearest_clips(drawn, every).place == true_clips[prompt])
+        if prompt in trained:
+            own += [prompt in said[place] for place in nearest.place]
     contact_sheet(np.stack(rows), labels).save(asked.sheet)
     compared = np.zeros(len(known), bool)
     compared[:: max(2, len(known) // COMPARED_AMONG_THEMSELVES)] = True
     among = nearest_clips(known[compared], known[~compared]).distance
     print(f"to the nearest training clip: samples {np.median(distances):.1f} (least {min(distances):.1f}),")
     print(f"training clips among themselves {np.median(among):.1f} (least {min(among):.1f})")
+    if own:
+        print(f"a clip of the caption is the nearest of {len(known)} in {sum(own)} of {len(own)} samples of training's")
     if found:
         print(f"the clip held out is the nearest of {len(every)} in {sum(found)} of {len(found)} samples")
 

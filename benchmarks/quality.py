@@ -14,10 +14,11 @@ above all, no more clips are drawn of a side that has nothing of what the first 
 a third of the first twelve.
 
 Time is that of one core, by the process's own clock: each has one thread, as more would gain each side another part of
-themselves. A side that reached `--target` percent twice in a row learns no longer; the others go on to `--most` times
-the time of ours. When the steps of ours are taken it is judged twice, by clips of other seeds the second time. WORK
-keeps clips, figures and the whole state of each side, this at every judging and after ten minutes of computing: the
-same command goes on from there, and with more `--minutes` goes further.
+themselves. With `--at-once` they do not take turns but learn and are judged side by side, a core each. A side that
+reached `--target` percent twice in a row learns no longer; the others go on to `--most` times the time of ours. When
+the steps of ours are taken it is judged twice, by clips of other seeds the second time. WORK keeps clips, figures and
+the whole state of each side, this at every judging and after ten minutes of computing: the same command goes on from
+there, and with more `--minutes` goes further.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import multiprocessing
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -42,7 +44,7 @@ NUM_HELD_OUT = 4  # each takes 61 passes
 # Prompts after which is seen whether the others are worth their time.
 FIRST_GLANCE, GLANCE = 4, 12
 KEPT_EVERY_S = 600.0  # of computing
-LATER = ("work", "minutes", "slice", "target", "most", "plot")  # what may differ when a run goes on
+LATER = ("work", "minutes", "at_once", "slice", "target", "most", "plot")  # what may differ when a run goes on
 PLAIN = {"model.patch": "1", "model.token_pooling": "false", "model.cross_attn": "false", "model.token_layers": "0"}
 LABELS = {"ours": "t2v", "plain": "t2v, patch 1, pooled text", "peer": "video-diffusion-pytorch"}
 
@@ -99,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--minutes", type=float, default=60, help="of computing for each side, at most")
+    parser.add_argument("--at-once", action="store_true", help="a core each, in place of turns")
     parser.add_argument("--slice", type=float, default=60, help="seconds of computing a turn")
     parser.add_argument("--first", type=float, default=4, help="minutes after which both are judged for the first time")
     parser.add_argument("--target", type=float, default=80, help="percent of prompts, all attributes right")
@@ -120,16 +123,10 @@ def main() -> None:
         side.learn(0)
         if curves:
             side.curve, side.kept = curves[side.name], side.seconds
-    while running := [side for side in sides if side.judged_s < 60 * allowed(side, sides, asked) and not side.ended]:
-        for side in running:
-            due_s = 60 * min(allowed(side, sides, asked), next_mark(side, asked))
-            side.learn(min(asked.slice, max(0.0, due_s - side.seconds)))
-            if side.ended:
-                for seed in (0, 1):
-                    judge_side(side, asked, seed)
-            elif side.seconds >= due_s:
-                judge_side(side, asked)
-            if side.ended or side.seconds >= due_s or side.seconds >= side.kept + KEPT_EVERY_S:
+    with ThreadPoolExecutor(len(sides) if asked.at_once else 1) as pool:
+        while running := [side for side in sides if learns_on(side, sides, asked)]:
+            judgings = list(pool.map(lambda side: take_turn(side, sides, asked), running))
+            if any(judgings) or any(side.seconds >= side.kept + KEPT_EVERY_S for side in running):
                 keep(sides, asked)
     print(told(sides, asked))
     if asked.plot:
@@ -137,6 +134,21 @@ def main() -> None:
     for side in sides:
         side.connection.close()
         side.process.join()
+
+
+def learns_on(side: Side, sides: list[Side], asked: argparse.Namespace) -> bool:
+    """Whether a side has steps to take, and time to take them in."""
+    return not side.ended and side.judged_s < 60 * allowed(side, sides, asked)
+
+
+def take_turn(side: Side, sides: list[Side], asked: argparse.Namespace) -> int:
+    """Have a side learn for a slice, then judge it if that is due; how often it was judged."""
+    due_s = 60 * min(allowed(side, sides, asked), next_mark(side, asked))
+    side.learn(min(asked.slice, max(0.0, due_s - side.seconds)))
+    seeds = (0, 1) if side.ended else (0,) if side.seconds >= due_s else ()
+    for seed in seeds:
+        judge_side(side, asked, seed)
+    return len(seeds)
 
 
 def allowed(side: Side, sides: list[Side], asked: argparse.Namespace) -> float:

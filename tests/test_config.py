@@ -197,7 +197,7 @@ def test_generation_settings_know_their_own_keys():
 
 
 def test_a_recipe_survives_the_way_through_json():
-    recipe = load_recipe("small", {"prompts": '["a cat"]', "model.dim_mults": "[1, 2]"})
+    recipe = load_recipe("tiny", {"prompts": '["a cat"]', "model.dim_mults": "[1, 2, 2]"})
     assert validate(Recipe, Recipe.model_validate_json(recipe.model_dump_json()).model_dump(), source="") == recipe
 
 
