@@ -14,6 +14,8 @@ these is the nearest.
 """
 
 import argparse
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,103 @@ from t2v.service import GenerationService
 from t2v.training.samples import contact_sheet
 
 COMPARED_AMONG_THEMSELVES = 60
+
+
+@dataclass(frozen=True)
+class Clips:
+    """What the checkpoint was trained on, and what was held out from it.
+
+    every: uint8 n f h w c, those held out among them; training: places of the others; said: captions of these
+    held_out: by the first caption of each that was held out, its place
+    """
+
+    every: np.ndarray
+    training: list[int]
+    said: list[tuple[str, ...]]
+    held_out: dict[str, int]
+
+    @classmethod
+    def read(cls, folder: Path, service: GenerationService) -> "Clips":
+        """As the checkpoint saw them, and as long as what it draws, whatever lengths were trained."""
+        data = service.header.recipe.data.model_copy(update={"lengths": None})
+        clips = load_clips(folder, Pixels.of(data, service.header.recipe.limits), cache=cache_folder(), say=print)
+        split = split_loaded(clips, data.hold_out)
+        captions = [tuple(record.captions) for record in clips.records]
+        return cls(
+            every=np.stack(clips.frames),
+            training=list(split.training),
+            said=[captions[place] for place in split.training],
+            held_out={caption: place for place in split.held_out for caption in captions[place][:1]},
+        )
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        """The clips of training."""
+        return self.every[self.training]
+
+    def spread(self, number: int) -> list[str]:
+        """The first captions of so many clips of training, evenly spread."""
+        number = min(number, len(self.said))
+        chosen = [self.said[place * len(self.said) // number] for place in range(number)]
+        return [captions[0] for captions in chosen if captions]
+
+
+@dataclass
+class Findings:
+    """Rows of the sheet, and what is counted.
+
+    distances: of each sample from its nearest training clip
+    own: per sample of a caption of training, whether that clip has the caption
+    found: per sample of a caption held out, whether its clip is the nearest of all
+    """
+
+    rows: list[np.ndarray] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    distances: list[float] = field(default_factory=list)
+    own: list[bool] = field(default_factory=list)
+    found: list[bool] = field(default_factory=list)
+
+    def add(self, prompt: str, drawn: np.ndarray, clips: Clips, frame: int | None) -> None:
+        """Compare the samples of a prompt (uint8 n f h w c, a seed each) with all clips."""
+        known = clips.known
+        nearest = nearest_clips(drawn, known)
+        self.distances += list(nearest.distance)
+        if any(prompt in captions for captions in clips.said):
+            self.own += [prompt in clips.said[place] for place in nearest.place]
+        true_place = clips.held_out.get(prompt)
+        if true_place is not None:
+            self.found += list(nearest_clips(drawn, clips.every).place == true_place)
+        for seed, (distance, place) in enumerate(zip(*nearest, strict=True)):
+            captions = "; ".join(clips.said[place])
+            print(f"{prompt!r}, seed {seed}: {distance:.1f} from {captions!r}")
+            if frame is None:
+                self.show(drawn[seed], f"{prompt}, seed {seed}")
+                self.show(known[place], f"nearest in training, {distance:.0f} away: {captions}")
+        if frame is not None:
+            self.show(drawn[:, frame], f"{prompt}, seeds 0 to {len(drawn) - 1}")
+            self.show(known[nearest.place, frame], "the nearest training clip of each")
+        elif true_place is not None:
+            self.show(clips.every[true_place], "the clip of this caption, held out")
+
+    def show(self, frames: np.ndarray, label: str) -> None:
+        """Add a row."""
+        self.rows.append(frames)
+        self.labels.append(label)
+
+    def tell(self, clips: Clips) -> None:
+        """Print distances and counts."""
+        known = clips.known
+        compared = np.zeros(len(known), bool)
+        compared[:: max(2, len(known) // COMPARED_AMONG_THEMSELVES)] = True
+        among = nearest_clips(known[compared], known[~compared]).distance
+        samples = self.distances
+        print(f"to the nearest training clip: samples {np.median(samples):.1f} (least {min(samples):.1f}),")
+        print(f"training clips among themselves {np.median(among):.1f} (least {min(among):.1f})")
+        own, found = self.own, self.found
+        if own:
+            print(f"a clip of the caption is the nearest of {len(known)} in {sum(own)} of {len(own)} of training's")
+        if found:
+            print(f"the clip held out is the nearest of {len(clips.every)} in {sum(found)} of {len(found)} samples")
 
 
 def main() -> None:
@@ -47,55 +146,16 @@ def main() -> None:
     asked = parser.parse_args()
 
     service = GenerationService.load(asked.checkpoint)
-    # Clips as long as those that are drawn, whatever lengths were trained.
-    data = service.header.recipe.data.model_copy(update={"lengths": None})
-    pixels = Pixels.of(data, service.header.recipe.limits)
-    clips = load_clips(asked.clips, pixels, cache=cache_folder(), say=print)
-    split = split_loaded(clips, data.hold_out)
-    every = np.stack(clips.frames)
-    known = every[list(split.training)]
-    true_clips = {caption: place for place in split.held_out for caption in clips.records[place].captions[:1]}
-    said = [clips.records[place].captions for place in split.training]
-    spread = [said[place * len(said) // asked.trained_on] for place in range(min(asked.trained_on, len(said)))]
-    prompts = asked.prompts + [captions[0] for captions in spread if captions]
-    prompts += list(true_clips) if asked.held_out else []
+    clips = Clips.read(asked.clips, service)
+    prompts = asked.prompts + clips.spread(asked.trained_on) + (list(clips.held_out) if asked.held_out else [])
     if not prompts:
         parser.error("nothing to draw: give --prompt, --trained-on, or --held-out with a run that has data.hold_out")
-    trained = {caption for captions in said for caption in captions}
-    rows: list[np.ndarray] = []
-    labels, distances, found, own = [], [], [], []
+    findings = Findings()
     for prompt in prompts:
-        drawn = np.stack(
-            [draw(service, prompt, seed, asked.preset, asked.guidance_scale) for seed in range(asked.seeds)]
-        )
-        nearest = nearest_clips(drawn, known)
-        distances += list(nearest.distance)
-        for seed, (distance, place) in enumerate(zip(*nearest, strict=True)):
-            captions = "; ".join(said[place])
-            print(f"{prompt!r}, seed {seed}: {distance:.1f} from {captions!r}")
-            if asked.frame is None:
-                rows += [drawn[seed], known[place]]
-                labels += [f"{prompt}, seed {seed}", f"nearest in training, {distance:.0f} away: {captions}"]
-        if asked.frame is not None:
-            rows += [drawn[:, asked.frame], known[nearest.place, asked.frame]]
-            labels += [f"{prompt}, seeds 0 to {asked.seeds - 1}", "the nearest training clip of each"]
-        elif prompt in true_clips:
-            rows.append(every[true_clips[prompt]])
-            labels.append("the clip of this caption, held out")
-        if prompt in true_clips:
-            found += list(nearest_clips(drawn, every).place == true_clips[prompt])
-        if prompt in trained:
-            own += [prompt in said[place] for place in nearest.place]
-    contact_sheet(np.stack(rows), labels).save(asked.sheet)
-    compared = np.zeros(len(known), bool)
-    compared[:: max(2, len(known) // COMPARED_AMONG_THEMSELVES)] = True
-    among = nearest_clips(known[compared], known[~compared]).distance
-    print(f"to the nearest training clip: samples {np.median(distances):.1f} (least {min(distances):.1f}),")
-    print(f"training clips among themselves {np.median(among):.1f} (least {min(among):.1f})")
-    if own:
-        print(f"a clip of the caption is the nearest of {len(known)} in {sum(own)} of {len(own)} samples of training's")
-    if found:
-        print(f"the clip held out is the nearest of {len(every)} in {sum(found)} of {len(found)} samples")
+        samples = [draw(service, prompt, seed, asked.preset, asked.guidance_scale) for seed in range(asked.seeds)]
+        findings.add(prompt, np.stack(samples), clips, asked.frame)
+    contact_sheet(np.stack(findings.rows), findings.labels).save(asked.sheet)
+    findings.tell(clips)
 
 
 def draw(service: GenerationService, prompt: str, seed: int, preset: PresetName, guidance_scale: float) -> np.ndarray:
