@@ -1,7 +1,7 @@
 """How soon a model follows its captions, beside video-diffusion-pytorch 0.7.0 on the same clips and texts.
 
     pip install --no-deps video-diffusion-pytorch==0.7.0 einops-exts==0.0.4
-    python benchmarks/quality.py WORK --minutes 120 --plot docs/quality.png
+    python benchmarks/quality.py WORK --minutes 120 --plot docs/quality.png --sheet docs/quality-sheet.png
 
 Shapes of one subject from the worlds, 32x32 and 8 frames; networks start from random weights and learn in turns, a
 slice of computing time each, from clips and captions of one folder, with the same text vectors, standardised, of
@@ -44,7 +44,9 @@ NUM_HELD_OUT = 4  # each takes 61 passes
 # Prompts after which is seen whether the others are worth their time.
 FIRST_GLANCE, GLANCE = 4, 12
 KEPT_EVERY_S = 600.0  # of computing
-LATER = ("work", "minutes", "at_once", "slice", "target", "most", "plot")  # what may differ when a run goes on
+NUM_SHOWN = 6  # prompts on the sheet
+WHOLE = ("minutes", "steps", "right", "of", "bits", "mixed_bits")  # what a point says beside the attributes
+LATER = ("work", "minutes", "at_once", "slice", "target", "most", "plot", "sheet")  # what may differ when a run goes on
 PLAIN = {"model.patch": "1", "model.token_pooling": "false", "model.cross_attn": "false", "model.token_layers": "0"}
 LABELS = {"ours": "t2v", "plain": "t2v, patch 1, pooled text", "peer": "video-diffusion-pytorch"}
 
@@ -112,6 +114,7 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="a third curve")
     add_peer_settings(parser)
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
+    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="what each draws at the end for a few prompts")
     asked = parser.parse_args()
     if asked.plot and find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib: pip install -c constraints.txt -e '.[bench]'")
@@ -131,6 +134,8 @@ def main() -> None:
     print(told(sides, asked))
     if asked.plot:
         plot(sides, asked.plot, asked.target)
+    if asked.sheet:
+        draw_sheet([side.name for side in sides], asked)
     for side in sides:
         side.connection.close()
         side.process.join()
@@ -224,11 +229,8 @@ def serve(connection: Connection, name: str, asked: argparse.Namespace) -> None:
 
 def judge_side(side: Side, asked: argparse.Namespace, seed: int = 0) -> None:
     """Add a point to a side's curve. seed: added to those of the clips that are drawn"""
-    from t2v.service import GenerationService
-
-    path = asked.work / f"{side.name}.safetensors"
-    side.ask("save", path)
-    service = GenerationService.load(path, device="cpu", precision="fp32")
+    side.ask("save", weights_file(side.name, asked))
+    service = loaded(side.name, asked)
     right, num_drawn, verdicts = aligned(service, asked.prompts, seed)
     point = {"minutes": side.seconds / 60, "steps": side.steps, "right": right, "of": num_drawn}
     point |= bits(service) | verdicts
@@ -236,27 +238,57 @@ def judge_side(side: Side, asked: argparse.Namespace, seed: int = 0) -> None:
     print(side.name, "  ".join(f"{name} {value:.4g}" for name, value in point.items()), flush=True)
 
 
+def weights_file(name: str, asked: argparse.Namespace) -> Path:
+    """The averaged weights of a side, as it was judged last."""
+    path: Path = asked.work / f"{name}.safetensors"
+    return path
+
+
+def loaded(name: str, asked: argparse.Namespace) -> Any:
+    """The service that draws with them."""
+    from t2v.service import GenerationService
+
+    return GenerationService.load(weights_file(name, asked), device="cpu", precision="fp32")
+
+
 def aligned(service: Any, num_prompts: int, seed: int) -> tuple[float, int, dict[str, float]]:
     """Percent of the prompts that the judge finds met wholly, how many were drawn, and percent by attribute."""
-    from t2v.config import GenerationSettings
     from t2v.evaluate.alignment import Judged, judged, scores
-    from t2v.evaluate.questions import questions
 
-    settings = GenerationSettings(prompt="a clip", size=SIZE, sampler="ddim", num_steps=20, guidance_scale=2.0)
-    asked = [one for one in questions(0, ["unseen-combinations"], ["shapes"], None) if one.prompt.kind == "one"]
-    asked = asked[:: max(1, len(asked) // num_prompts)][:num_prompts]
     verdicts: list[Judged] = []
-    for question in asked:
+    for question in asked_of_both(num_prompts):
         if len(verdicts) == FIRST_GLANCE and not any(any(verdict.verdicts.values()) for verdict in verdicts):
             break
         if len(verdicts) == GLANCE and sum(verdict.is_right for verdict in verdicts) < GLANCE / 3:
             break
-        wish = settings.model_copy(update={"prompt": question.prompt.caption, "seed": question.seed + seed})
-        with closing(service.generate(wish)) as steps:
-            [clip] = [clip for step in steps for clip in step.finished]
-        verdicts.append(judged(question, clip.frames))
+        verdicts.append(judged(question, drawn(service, question, seed)))
     shares = {name: 100 * score.share for name, score in scores(verdicts).items()}
     return shares.pop("all"), len(verdicts), shares
+
+
+def asked_of_both(num_prompts: int) -> list[Any]:
+    """So many prompts about one subject, of combinations that were held out, evenly spread."""
+    from t2v.evaluate.questions import questions
+
+    found = [one for one in questions(0, ["unseen-combinations"], ["shapes"], None) if one.prompt.kind == "one"]
+    return found[:: max(1, len(found) // num_prompts)][:num_prompts]
+
+
+def drawn(service: Any, question: Any, seed: int) -> Any:
+    """The clip for a prompt, uint8 f h w c. seed: added to the question's own"""
+    from t2v.config import GenerationSettings
+
+    settings = GenerationSettings(
+        prompt=question.prompt.caption,
+        seed=question.seed + seed,
+        size=SIZE,
+        sampler="ddim",
+        num_steps=20,
+        guidance_scale=2.0,
+    )
+    with closing(service.generate(settings)) as steps:
+        [clip] = [clip for step in steps for clip in step.finished]
+    return clip.frames
 
 
 def bits(service: Any) -> dict[str, float]:
@@ -315,23 +347,45 @@ def told(sides: list[Side], asked: argparse.Namespace) -> str:
 
 
 def plot(sides: list[Side], path: Path, target: float) -> None:
-    """Alignment and bits per dimension against minutes of computing."""
+    """Alignment, as a whole and by attribute, and bits per dimension against minutes of computing."""
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
     for side in sides:
         minutes = [point["minutes"] for point in side.curve]
         label = LABELS[side.name]
-        left.plot(minutes, [point["right"] for point in side.curve], "o-", label=label)
+        [line] = left.plot(minutes, [point["right"] for point in side.curve], "o-", label=label)
+        left.plot(minutes, [mean_share(point) for point in side.curve], "--", color=line.get_color())
         right.plot(minutes, [point["mixed_bits"] for point in side.curve], "o-", label=label)
     left.axhline(target, color="grey", linestyle=":")
-    left.set(ylabel="prompts met wholly, %", ylim=(-2, 102))
-    right.set(ylabel="bits per dimension, mixed with what is shown")
+    left.set(ylabel="met wholly (dashed: attributes), %", ylim=(-2, 102))
+    right.set(ylabel="bits per dimension, mixed")
     for axis in (left, right):
         axis.set(xlabel="minutes of computing", xscale="log")
         axis.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=90)
+
+
+def mean_share(point: dict[str, float]) -> float:
+    """The mean of the attributes' percentages: family, subject, colour and so on."""
+    shares = [value for name, value in point.items() if name not in WHOLE]
+    return sum(shares) / len(shares)
+
+
+def draw_sheet(names: list[str], asked: argparse.Namespace) -> None:
+    """What each draws for the same prompts and seeds, twice as large."""
+    import numpy as np
+
+    from t2v.training.samples import contact_sheet
+
+    clips, labels = [], []
+    questions = asked_of_both(NUM_SHOWN)
+    for name in names:
+        service = loaded(name, asked)
+        clips += [drawn(service, question, 0) for question in questions]
+        labels += [f"{LABELS[name]}: {question.prompt.caption}" for question in questions]
+    contact_sheet(np.stack(clips).repeat(2, axis=2).repeat(2, axis=3), labels).save(asked.sheet)
 
 
 if __name__ == "__main__":
