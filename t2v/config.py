@@ -45,9 +45,12 @@ PresetName = Literal["draft", "normal", "best"]
 
 
 class Settings(BaseModel):
-    """Frozen, and strict about names: a misspelled key is an error, never a silent default."""
+    """Frozen, and strict about names: a misspelled key is an error, never a silent default.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Numbers are finite, as JSON, in which headers and plans are kept, has no others.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataSettings(Settings):
@@ -188,7 +191,7 @@ class ModelSettings(Settings):
         (8,), min_length=1, description="attention heads, for all levels or one number a level"
     )
     attn_dim_head: int = Field(32, ge=4, le=256, multiple_of=2, description="channels of a temporal attention head")
-    init_dim: int | None = Field(None, ge=4, description="channels after the first convolution (default: dim)")
+    init_dim: int | None = Field(None, ge=4, le=1024, description="channels after the first convolution (default: dim)")
     init_kernel_size: int = Field(7, ge=1, le=15, description="kernel of the first convolution, odd")
     spatial_attn: tuple[SpatialAttentionName, ...] = Field(
         ("linear",),

@@ -92,6 +92,8 @@ def sample_clips(
     has the noise of the first clip of its own seed.
     """
     device = next(network.parameters()).device
+    if shape[1] == 1:
+        interval_ms = None  # training tells no interval of single frames
     walk = diffusion.visiting(space(diffusion.schedule, settings.spacing, settings.num_steps))
     guidance = Guidance(
         scale=settings.guidance_scales,

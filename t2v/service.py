@@ -290,7 +290,11 @@ class GenerationService:
             return None
         features = joined([self._encode(caption) for caption in captions])
         is_null = torch.tensor([not caption for caption in captions])
-        return told(features, self._trained_frame_ms(num_frames), self.device) | {"is_null": is_null.to(self.device)}
+        return told(features, self._trained_interval_ms(num_frames), self.device) | {"is_null": is_null.to(self.device)}
+
+    def _trained_interval_ms(self, num_frames: int) -> float | None:
+        """What training tells of the time from frame to frame of clips of so many frames; nothing of single ones."""
+        return None if num_frames == 1 else self._trained_frame_ms(num_frames)
 
     def _trained_frame_ms(self, num_frames: int) -> float:
         """How long clips of so many frames show each of them in training, in ms."""

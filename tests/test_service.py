@@ -331,6 +331,9 @@ def test_the_rate_asked_for_is_told_to_a_network_that_knows_rates(make_checkpoin
     assert not np.array_equal(slow, fast)
     assert np.array_equal(slow, frames(told, asked(fps=4)))
     assert np.array_equal(frames(told, asked()), frames(told, asked(fps=8)))  # as trained: 125 ms from frame to frame
+    still_slow, still_fast = (frames(told, asked(fps=fps, num_frames=1)) for fps in (4, 16))
+    assert np.array_equal(still_slow, still_fast)  # training tells no rate of single frames
+    assert "interval" not in told.text(["red"], num_frames=1)
 
 
 def test_hints_name_what_training_never_saw(service):

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from t2v.checkpoint.atomic import file_sha256, write_atomically
+from t2v.checkpoint.atomic import file_sha256, write_atomically, write_tensors
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
 from t2v.config import Recipe, Settings
 from t2v.errors import CheckpointError, SettingsError
@@ -75,13 +75,16 @@ class Checkpoint:
 
         Raises CheckpointError where the weights do not fit the settings in the header.
         """
-        self._check_shapes()
+        self.check_shapes()
         network = build_network(self.header.recipe, self.header.cond_dim)
         network.load_state_dict({name: tensor.float() for name, tensor in self.weights.items()})
         return network.eval()
 
-    def _check_shapes(self) -> None:
-        """Compare with a network that takes no memory: the settings of a stranger may ask for more than there is."""
+    def check_shapes(self) -> None:
+        """Raise CheckpointError where the weights do not fit the settings in the header.
+
+        Compares with a network that takes no memory: the settings of a stranger may ask for more than there is.
+        """
         with torch.device("meta"), _Undrawn():
             expected = build_network(self.header.recipe, self.header.cond_dim).state_dict()
         wrong = sorted(
@@ -116,7 +119,7 @@ def save_checkpoint(path: Path, weights: Mapping[str, Tensor], header: Header) -
         raise CheckpointError(f"{path} must end in .safetensors")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     metadata = {HEADER_KEY: header.model_dump_json()}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    write_atomically(path, lambda temporary: write_tensors(temporary, tensors, metadata))
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
@@ -143,7 +146,7 @@ def read_header(path: Path | str) -> Header:
     try:
         fields = json.loads(metadata[HEADER_KEY])
         version = fields.get("format_version")
-    except (json.JSONDecodeError, RecursionError, AttributeError):
+    except (ValueError, RecursionError, AttributeError):  # ValueError also for numbers of thousands of digits
         raise CheckpointError(f"the header of {file} is not the JSON that t2v writes") from None
     if version != FORMAT_VERSION:
         raise CheckpointError(

@@ -2,9 +2,14 @@
 
 import hashlib
 import os
+import stat
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 
 def file_sha256(path: Path) -> str:
@@ -23,6 +28,20 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file, with the rights that any new file has here (safetensors keeps its files private).
+
+    Raises OSError where the disk does not take it.
+    """
+    path.touch()
+    rights = stat.S_IMODE(path.stat().st_mode)
+    try:
+        save_file(dict(tensors), path, metadata=None if metadata is None else dict(metadata))
+    except SafetensorError as error:
+        raise OSError(f"{path.name} cannot be written: {error}") from None
+    path.chmod(rights)
 
 
 def sync(path: Path) -> None:

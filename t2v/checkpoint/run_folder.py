@@ -165,6 +165,19 @@ class RunFolder:
         final = StepFolder(self.checkpoints / f"step-{step:08d}")
         temporary = StepFolder(self.checkpoints / f".{final.path.name}.{uuid.uuid4().hex}.tmp")
         temporary.path.mkdir()
+        try:
+            self._fill(temporary, write)
+        except BaseException:
+            shutil.rmtree(temporary.path, ignore_errors=True)  # on a full disk it would keep the next one out
+            raise
+        if final.path.exists():  # a damaged one: a whole one would have been resumed from
+            shutil.rmtree(final.path)
+        os.replace(temporary.path, final.path)
+        sync(self.checkpoints)
+        self._prune()
+        return final
+
+    def _fill(self, temporary: StepFolder, write: Callable[[StepFolder], None]) -> None:
         write(temporary)
         files = sorted(temporary.path.iterdir())
         manifest = {file.name: file_sha256(file) for file in files}
@@ -172,12 +185,6 @@ class RunFolder:
         for file in files:
             sync(file)
         sync(temporary.path)
-        if final.path.exists():  # a damaged one: a whole one would have been resumed from
-            shutil.rmtree(final.path)
-        os.replace(temporary.path, final.path)
-        sync(self.checkpoints)
-        self._prune()
-        return final
 
     def _prune(self) -> None:
         for folder in self.steps()[:-KEPT_STEPS]:

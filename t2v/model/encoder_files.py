@@ -48,7 +48,10 @@ def find_encoder(name: str, *, allow_download: bool = True) -> EncoderFiles:
     the bytes of its known revision; any other is the newest of its `main`, cached before downloaded.
     Raises TextEncoderError, listing what was tried and what would work, or naming a damaged file.
     """
-    folder = Path(name).expanduser()
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError:  # "~nobody/bert"
+        raise TextEncoderError(f"the encoder {name!r} lies in the home folder of somebody unknown here") from None
     if folder.is_dir():
         return _local_folder(name, folder)
     _check_hub_name(name)

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from t2v.cache import RowCache, cache_folder
-from t2v.checkpoint.atomic import write_atomically
+from t2v.checkpoint.atomic import write_atomically, write_tensors
 from t2v.config import EncoderPrecisionName, Recipe
 from t2v.data.captions import mentions_side
 from t2v.data.folder import LoadedClips
@@ -79,7 +78,7 @@ class RunCaptions:
         if self.table.tokens is not None:
             tensors["tokens"] = torch.from_numpy(np.concatenate(self.table.tokens))
             tensors["num_tokens"] = torch.tensor([len(tokens) for tokens in self.table.tokens])
-        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+        write_atomically(path, lambda temporary: write_tensors(temporary, tensors, metadata))
 
     @property
     def texts(self) -> tuple[str, ...]:

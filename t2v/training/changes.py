@@ -58,7 +58,7 @@ def ways_on(run: RunFolder) -> str:
 def extended(request: TrainRequest, plan: Plan, newest: StepFolder, say: Callable[[str], None]) -> Plan:
     """The plan with more steps, if more were asked for."""
     num_steps = request.asked_steps
-    if request.budget_s is not None and request.budget_s != plan.budget_s:
+    if request.budget_s is not None and (request.budget_s != plan.budget_s or not plan.stretches[-1].by_budget):
         step, seconds = newest.step, newest.seconds()
         spent, each = plan.seconds_spent(step, seconds), pace(plan, step, seconds)
         num_steps = plan.steps_within(request.budget_s, step=step, spent=spent, seconds_per_step=each)

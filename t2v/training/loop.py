@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 import t2v
 from t2v.checkpoint import Header, load_checkpoint, save_checkpoint
+from t2v.checkpoint.atomic import write_tensors
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
 from t2v.checkpoint.tree import flatten, unflatten
 from t2v.config import DiffusionSettings
@@ -321,9 +322,9 @@ class Training:
         for path, ema in self._averages(folder):
             save_checkpoint(path, ema.kept.state_dict(), header)
         tensors, skeleton = flatten(self._inner_optimizer().state_dict())
-        save_file(tensors, folder.optimizer)
+        write_tensors(folder.optimizer, tensors)
         if self.loss_history is not None:
-            save_file(self.loss_history.state(), folder.loss_history)
+            write_tensors(folder.loss_history, self.loss_history.state())
         state = {"step": self.step, "seconds": self.seconds, "optimizer": skeleton, "scaler": self.scaler.state_dict()}
         folder.state.write_text(json.dumps(state))
 

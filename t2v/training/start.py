@@ -114,6 +114,8 @@ def open_run(request: TrainRequest, say: Say) -> ReadyRun:
 def _begin(request: TrainRequest, run: RunFolder, device: torch.device, say: Say) -> ReadyRun:
     run.check_free()
     parent = None if request.init_from is None else load_checkpoint(request.init_from)
+    if parent is not None:
+        parent.check_shapes()
     budget_s, cost = request.budget_s, None
     recipe = _asked_recipe(request, parent, say)
     if recipe is None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from t2v.checkpoint import (
@@ -101,14 +102,20 @@ def test_half_precision_weights_take_half_the_room_and_load_as_float32(path, tmp
 def test_a_failed_save_leaves_the_old_file(path, monkeypatch):
     def full(tensors, file, metadata):
         file.write_bytes(b"half")
-        raise OSError("no space left")
+        raise SafetensorError("no space left")
 
     before, checkpoint = path.read_bytes(), load_checkpoint(path)
-    monkeypatch.setattr("t2v.checkpoint.save_file", full)
+    monkeypatch.setattr("t2v.checkpoint.atomic.save_file", full)
     with pytest.raises(OSError, match="no space left"):
         save_checkpoint(path, checkpoint.weights, checkpoint.header)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_weights_may_be_read_by_whom_any_new_file_may(path, tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
 
 
 def test_only_the_ending_that_tells_what_it_is_can_be_written(path):
@@ -222,7 +229,7 @@ def test_a_header_with_wrong_settings_is_refused_by_their_name(path, changes, re
     assert "the header of" in said and reason in said
 
 
-@pytest.mark.parametrize("text", ["", "[]", "1", '{"format_version', "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "[]", "1", '{"format_version', "[" * 100_000, "1" * 5000])
 def test_a_header_that_is_not_ours_is_refused(path, text):
     save_file(load_file(path), path, metadata={HEADER_KEY: text})
     assert "is not the JSON that t2v writes" in refusal(path)

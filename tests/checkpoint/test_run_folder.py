@@ -56,6 +56,18 @@ def test_a_damaged_step_is_passed_over_and_can_be_saved_again(run: RunFolder, da
     assert newest.weights.read_text() == "again"
 
 
+def test_a_save_that_finds_no_room_leaves_none_taken(run: RunFolder) -> None:
+    run.save_step(1, writer("one"))
+
+    def full(folder: StepFolder) -> None:
+        folder.weights.write_text("half")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        run.save_step(2, full)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000001"]
+
+
 def test_old_steps_are_dropped_and_new_ones_kept(run: RunFolder) -> None:
     for step in range(KEPT_STEPS + 3):
         run.save_step(step, writer(""))

@@ -316,3 +316,8 @@ def test_without_leave_nothing_is_asked_of_the_network(here: Path, hub: Hub, mon
 def test_a_name_that_cannot_be_on_the_hub_is_told_so() -> None:
     with pytest.raises(TextEncoderError, match=r"'\./no/such/folder' is neither a folder nor a name on the hub"):
         find_encoder("./no/such/folder")
+
+
+def test_the_home_of_nobody_is_refused_in_one_line() -> None:
+    with pytest.raises(TextEncoderError, match="somebody unknown"):
+        find_encoder("~nobody-of-that-name/bert")

@@ -197,6 +197,13 @@ def test_steps_that_were_asked_for_are_taken_however_long(bench, clock: Clock, a
     assert len(rates_of(ready, clock)) == num_steps
 
 
+def test_a_budget_counts_again_after_steps_were_asked_for(bench, clock: Clock) -> None:
+    """Even the same one: the end follows the clock again."""
+    planned = bench.open(budget_s=12.0, overrides=TYPED).training.plan.num_steps
+    assert not bench.open(num_steps=planned).training.plan.stretches[-1].by_budget
+    assert bench.open(budget_s=12.0).training.plan.stretches[-1].by_budget
+
+
 def test_a_larger_budget_is_kept_as_well(bench, clock: Clock) -> None:
     """Its steps are planned at the pace until then and lie in a stretch of their own."""
     rates_of(bench.open(budget_s=6.0, overrides=TYPED), clock)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from t2v.checkpoint import load_checkpoint
+from t2v.checkpoint import load_checkpoint, save_checkpoint
 from t2v.checkpoint.run_folder import RunFolder
 from t2v.data.split import is_held_out
 from t2v.data.workers import Task, Workers
@@ -89,6 +89,22 @@ def test_init_from_cannot_change_a_run_that_is_there(bench) -> None:
 def test_init_from_nothing_says_so(bench) -> None:
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         bench.open(init_from=bench.folder / "nowhere")
+
+
+@pytest.mark.parametrize("change", ["missing", "shape"])
+def test_init_from_weights_that_do_not_fit_their_own_settings_is_refused(bench, change: str) -> None:
+    bench.put("finished")
+    parent = load_checkpoint(bench.out)
+    weights = dict(parent.weights)
+    name = next(iter(weights))
+    weights[name] = torch.cat([weights[name]] * 2)
+    if change == "missing":
+        del weights[name]
+    damaged = bench.folder / "damaged.safetensors"
+    save_checkpoint(damaged, weights, parent.header)
+    with pytest.raises(CheckpointError, match="do not fit its own settings"):
+        bench.open(recipe=None, init_from=damaged, out=bench.folder / "child")
+    assert not (bench.folder / "child").exists()
 
 
 def test_init_from_a_model_without_text_is_refused_for_clips_with_captions(bench, fake_encoder) -> None:
