@@ -17,7 +17,8 @@ from t2v.config import LimitsSettings, Recipe, Settings
 from t2v.errors import RunError, SettingsError
 from t2v.reading import validate
 
-# Settings that may change within a run: the weights of a step do not depend on them.
+# Settings that may change within a run: the weights of a step do not depend on them, but for rounding where activations
+# are computed again.
 FREE = {
     "about",
     "prompts",
