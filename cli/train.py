@@ -60,7 +60,7 @@ def train(
     Ctrl-C saves and prints the command that goes on; a second Ctrl-C ends at once.
     """
     from t2v.training.request import TrainRequest
-    from t2v.training.start import open_run
+    from t2v.training.start import opened_run
 
     request = TrainRequest(
         clips=gifs,
@@ -75,20 +75,16 @@ def train(
         overrides=parse_assignments(assignments or []),
         device=device,
     )
-    ready = open_run(request, say)
-    run = request.run.path
-    if ready.is_finished:
-        done = ready.training.step
-        say(f"{run} is finished at step {done}; extend it with --steps {2 * done}, or start anew with --fresh")
-    try:
+    with opened_run(request, say) as ready:
+        if ready.is_finished:
+            done, run = ready.training.step, request.run.path
+            say(f"{run} is finished at step {done}; extend it with --steps {2 * done}, or start anew with --fresh")
         stopped_by = None if ready.is_finished else _train(ready)
-    finally:
-        ready.training.close()
     if stopped_by is not None:
         say(f"saved at step {ready.training.step}; go on with: {_resume_command(request)}")
         raise typer.Exit(128 + stopped_by)
     if ready.training.accelerator.is_main_process:
-        answer(f"t2v generate {_quoted(_example(ready))} --checkpoint {shlex.quote(str(run))}")
+        answer(f"t2v generate {_quoted(_example(ready))} --checkpoint {shlex.quote(str(request.run.path))}")
 
 
 class _StopDrawing(BaseException):

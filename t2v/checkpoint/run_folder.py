@@ -5,9 +5,12 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from t2v.checkpoint.atomic import file_sha256, sync, write_atomically
 from t2v.errors import RunError
@@ -114,6 +117,34 @@ class RunFolder:
             raise RunError(f"{self.path} is a file; name a folder for the run with --out")
         if self.path.exists() and any(self.path.iterdir()) and not (self.exists() or self._is_unborn()):
             raise RunError(f"{self.path} is not empty and holds no run; name another folder with --out")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others who ask for the same out. Raises RunError where somebody is in.
+
+        The lock lies beside the folder, which may not be there yet and may be set aside meanwhile, and is gone with
+        its holder, however that ends; its empty file stays behind a kill and is in nobody's way.
+        """
+        path = self.path.resolve()
+        missing = not path.parent.exists()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.with_name(f".{path.name}.lock")
+        lock = FileLock(file)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise RunError(
+                f"another process is training {self.path}; wait for its end, or name another --out"
+            ) from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows lets nobody delete a file that is open
+                file.unlink(missing_ok=True)  # while it is held: whoever takes it afterwards sees that it is gone
+            lock.release()
+            if missing:
+                with suppress(OSError):
+                    path.parent.rmdir()
 
     def create(self) -> None:
         """Make the folders, over the rest of a start that was cut short. Raises RunError as check_free does."""

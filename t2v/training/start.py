@@ -2,12 +2,14 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 
 from t2v.checkpoint import Checkpoint, load_checkpoint
 from t2v.checkpoint.run_folder import RunFolder, StepFolder
@@ -86,6 +88,21 @@ class ReadyRun:
         if accelerator.num_processes == 1:
             return number
         return int(accelerator.gather(torch.tensor([number], device=accelerator.device)).max())
+
+
+@contextmanager
+def opened_run(request: TrainRequest, say: Say) -> Iterator[ReadyRun]:
+    """`open_run`, with the run kept from other processes meanwhile, and parted from this run's own at the end.
+
+    Raises what that does, and RunError where another process trains the run.
+    """
+    meet_processes(pick_device(request.device))
+    with request.run.locked() if PartialState().is_main_process else nullcontext():
+        ready = open_run(request, say)
+        try:
+            yield ready
+        finally:
+            ready.training.close()
 
 
 def open_run(request: TrainRequest, say: Say) -> ReadyRun:

@@ -152,3 +152,29 @@ def test_a_step_without_one_of_its_averages_is_damaged(run: RunFolder) -> None:
     assert saved.is_whole()
     (saved.path / "ema-0.9999.safetensors").unlink()
     assert not saved.is_whole()
+
+
+def test_a_run_is_trained_by_one_at_a_time(run: RunFolder) -> None:
+    lock = run.path.with_name(f".{run.path.name}.lock")
+    with run.locked():
+        assert lock.is_file()
+        with pytest.raises(RunError, match="another process is training"), RunFolder(run.path).locked():
+            pass
+        assert lock.is_file()  # the one who was turned away took nothing with him
+    assert not lock.exists()
+    with run.locked():
+        run.set_aside()  # as --fresh does, and the name stays taken
+        with pytest.raises(RunError, match="another process"), run.locked():
+            pass
+
+
+def test_a_lock_that_a_kill_left_is_in_nobodys_way(run: RunFolder) -> None:
+    run.path.with_name(f".{run.path.name}.lock").touch()
+    with run.locked():
+        pass
+
+
+def test_a_refused_start_leaves_no_folder_behind(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="refused"), RunFolder(tmp_path / "runs" / "cats").locked():
+        raise RunError("refused")
+    assert not any(tmp_path.iterdir())

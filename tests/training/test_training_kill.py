@@ -202,6 +202,9 @@ def test_a_killed_run_that_is_started_again_ends_bit_identical(
     run = RunFolder(folder / number.name)
     with training(folder, run.path) as process:
         saved, logged = halt_between_saves(process, run)
+        second = train(folder, run.path)
+        assert second.returncode == 1
+        assert f"another process is training {run.path}" in second.stderr
         assert saved < logged < saved + SAVE_EVERY < NUM_STEPS
         process.send_signal(number)
         process.send_signal(signal.SIGCONT)
