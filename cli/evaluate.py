@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from t2v.evaluate.report import Report
     from t2v.evaluate.run import Evaluation
 
+NUM_HELD_OUT = 256
+NUM_KNOWN = 2000
 INTERRUPTED = 128 + signal.SIGINT
 SPLIT_NAMES = [name for name in get_args(SplitName) if name != "all"]
 
@@ -62,11 +64,17 @@ def evaluate(
         typer.Option(help="A folder of clips that were not trained on (default: those that data.hold_out kept)."),
     ] = None,
     num_held_out: Annotated[
-        int, typer.Option("--real-clips", min=8, help="Real clips that likelihood and likeness look at, at most.")
-    ] = 256,
+        int | None,
+        typer.Option(
+            "--real-clips", min=8, help=f"Real clips that likelihood and likeness look at, at most. [{NUM_HELD_OUT}]"
+        ),
+    ] = None,
     num_known: Annotated[
-        int, typer.Option("--known-clips", min=1, help="Clips of training that are searched for copies, at most.")
-    ] = 2000,
+        int | None,
+        typer.Option(
+            "--known-clips", min=1, help=f"Clips of training that are searched for copies, at most. [{NUM_KNOWN}]"
+        ),
+    ] = None,
     guide: Annotated[Path | None, typer.Option(help="A weaker checkpoint to guide away from (autoguidance).")] = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE.json", help="Write all figures and verdicts.")
@@ -102,6 +110,11 @@ def evaluate(
         raise typer.BadParameter("--families chooses among worlds, and --clips names other clips; give one of them")
     if held_out is not None and clips is None:
         raise typer.BadParameter("--held-out goes with --clips, which names the clips of training")
+    if measures == ("alignment",) and (clips or num_held_out or num_known):
+        raise typer.BadParameter(
+            "--clips, --held-out, --real-clips and --known-clips choose real clips, of which alignment needs none; "
+            "add --only alignment,likelihood,likeness"
+        )
     request = EvaluationRequest(
         settings=settings,
         measures=measures,
@@ -110,18 +123,19 @@ def evaluate(
         num_prompts=prompts,
         clips=clips,
         held_out=held_out,
-        num_held_out=num_held_out,
-        num_known=num_known,
+        num_held_out=num_held_out or NUM_HELD_OUT,
+        num_known=num_known or NUM_KNOWN,
     )
     _check_place(as_json, ".json")
     _check_place(html, ".html")
     service = GenerationService.load(checkpoint, guide=guide, device=device, precision=precision)
     with Evaluation(service, request, cache=cache_folder(), say=say) as evaluation:
         report = _take(evaluation)
-        for line in lines_of(report):
-            answer(line)
+        # Hours of drawing are safe before a line is printed, which fails where nobody reads to the end.
         _write(as_json, lambda: json.dumps(report.as_dict(), indent=1, ensure_ascii=False))
         _write(html, lambda: page_of(report, evaluation.frames_of))
+        for line in lines_of(report):
+            answer(line)
     if report.is_partial:
         raise typer.Exit(INTERRUPTED)
 
@@ -167,5 +181,7 @@ def _write(path: Path | None, content: Callable[[], str]) -> None:
     from t2v.checkpoint.atomic import write_atomically
 
     text = content()
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    # A name of a folder that is not UTF-8 is spelled out.
+    content_bytes = text.encode("utf-8", errors="backslashreplace")
+    write_atomically(path, lambda temporary: temporary.write_bytes(content_bytes))
     say(f"wrote {path}")

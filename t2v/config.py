@@ -337,6 +337,10 @@ class DiffusionSettings(Settings):
             raise ValueError("zero_terminal_snr needs prediction v or x0: from pure noise eps says nothing of the clip")
         if self.prediction == "previous" and self.weighting not in ("none", "balanced"):
             raise ValueError(f"weighting {self.weighting} needs prediction eps, v or x0, not previous")
+        if self.weighting != "none" and self.loss in ("kl", "rescaled_kl"):
+            raise ValueError(
+                f"loss {self.loss} weighs the noise levels by itself: it needs weighting none, not {self.weighting}"
+            )
         if self.motion_weight != 1 and self.loss != "l2":
             raise ValueError(f"motion_weight {self.motion_weight:g} needs loss l2, not {self.loss}")
         if self.weighting == "balanced" and self.timesteps != "even":

@@ -27,6 +27,7 @@ from t2v.sampling import SamplingStep, build_diffusion, sample_clips, to_uint8, 
 
 MAX_DRAWN_SEED = 2**32  # short enough to read out and type again
 MIN_FPS, MAX_FPS = 0.01, 50.0  # what a GIF can show
+MAX_WEBP_FPS = 90.0  # beyond, a frame of whole milliseconds may be one of 10, which browsers show for 100
 # Bounds on an enlarged file: what every format takes, and memory that a laptop has.
 MAX_FILE_SIDE = 4096
 MAX_FILE_PIXELS = 1 << 28
@@ -390,8 +391,11 @@ def check_target(path: Path, *, fps: float | None = None) -> None:
     fps: as it was asked for; where that is left open, every format can show it
     """
     check_ending(path)
-    if path.suffix.lower() == ".gif" and fps is not None and not MIN_FPS <= fps <= MAX_FPS:
-        raise ClipError(f"a GIF shows {MIN_FPS:g} to {MAX_FPS:g} frames a second, not {fps:g}; write .mp4 or .webp")
+    ending = path.suffix.lower()
+    if ending == ".gif" and fps is not None and not MIN_FPS <= fps <= MAX_FPS:
+        raise ClipError(f"a GIF shows {MIN_FPS:g} to {MAX_FPS:g} frames a second, not {fps:g}; write .mp4 or .webm")
+    if ending == ".webp" and fps is not None and fps > MAX_WEBP_FPS:
+        raise ClipError(f"a WebP shows at most {MAX_WEBP_FPS:g} frames a second, not {fps:g}; write .mp4 or .webm")
     if path.is_dir():
         raise ClipError(f"{path} is a folder; name a file in it, such as {path / ('clip' + path.suffix)}")
     folder = next(parent for parent in path.absolute().parents if parent.exists())

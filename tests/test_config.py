@@ -66,6 +66,9 @@ def test_losses_are_not_weighed_by_two_histories():
 
 
 def test_what_moves_is_weighed_in_squares_only():
+    for loss in ("kl", "rescaled_kl"):
+        reason = f"loss {loss} weighs the noise levels by itself: it needs weighting none, not min_snr"
+        assert reason in said({"diffusion": {"loss": loss, "weighting": "min_snr"}})
     assert "motion_weight 8 needs loss l2, not l1" in said({"diffusion": {"motion_weight": 8}})
 
 

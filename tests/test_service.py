@@ -465,7 +465,14 @@ def test_a_place_that_cannot_be_written_is_known_before_drawing(clip, tmp_path, 
 def test_a_pace_that_a_gif_has_not_is_known_before_drawing(tmp_path, fps):
     with pytest.raises(ClipError, match=r"a GIF shows 0\.01 to 50 frames a second, not .*; write \.mp4"):
         check_target(tmp_path / "clip.GIF", fps=fps)
-    check_target(tmp_path / "clip.webp", fps=fps)
+    check_target(tmp_path / "clip.mp4", fps=fps)
+
+
+def test_a_pace_that_a_webp_has_not_is_known_before_drawing(tmp_path):
+    """Browsers show a frame of at most 10 ms for 100."""
+    with pytest.raises(ClipError, match=r"a WebP shows at most 90 frames a second, not 95; write \.mp4"):
+        check_target(tmp_path / "clip.WebP", fps=95)
+    check_target(tmp_path / "clip.WebP", fps=90)
 
 
 def test_checking_a_place_makes_nothing(tmp_path):

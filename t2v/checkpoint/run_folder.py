@@ -228,8 +228,9 @@ class RunFolder:
         self.write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
     def write_text(self, path: Path, text: str) -> None:
-        """Replace a text file of the run."""
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        """Replace a text file of the run. Of names that are not UTF-8, JSON tells the odd bytes as escapes."""
+        content = text.encode("utf-8", errors="backslashreplace")
+        write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
     def append_log(self, entry: dict[str, Any]) -> None:
         """Add one line to log.jsonl."""

@@ -33,12 +33,12 @@ class Packed:
 def pack_folder(folder: Path | str, out: Path | str, *, max_bytes: int, progress: Progress | None = None) -> Packed:
     """Write the readable clips of a folder and their captions as shards; equal folders give equal shards.
 
-    out: a folder that is empty or not there yet, in which the shards appear all at once or not at all
+    out: a folder that is empty or not there yet, in which shards appear when all are written
     max_bytes: of a shard; a clip that is larger by itself lies alone
     Clips are dealt out in an order that has nothing to do with their names, as neighbours often look alike and would
     meet in the same batches. Raises DatasetError like `scan_folder`, and where `out` holds something.
     """
-    out = Path(out)
+    out = Path(out).resolve()  # `.` has no name of its own, and a link is not the folder
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DatasetError(f"{out} holds something already; name a folder that is empty or not there yet")
     scan = _without_frames(scan_folder(folder, progress=progress))
@@ -112,13 +112,15 @@ def _files(name: str, clip: ClipRecord) -> Iterator[tuple[str, bytes]]:
 
 @contextmanager
 def _made_at_once(out: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `out` if all went well."""
+    """A folder to fill, which becomes `out` if all went well; a folder that is there stays, as one may stand in it."""
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     part.mkdir(parents=True)
     try:
         yield part
         if out.exists():
-            out.rmdir()
-        part.rename(out)
+            for file in sorted(part.iterdir()):
+                file.rename(out / file.name)
+        else:
+            part.rename(out)
     finally:
         shutil.rmtree(part, ignore_errors=True)

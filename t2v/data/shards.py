@@ -35,6 +35,7 @@ SHARD_ENDING = ".tar"
 # Where a sample has several, what moves comes before a picture, which may be its thumbnail.
 CLIP_ENDINGS = tuple(sorted(ENDINGS, key=lambda ending: ENDINGS[ending] in PICTURES))
 TEXT_ENDINGS = (".txt", ".caption")
+MAX_JSON_BYTES = 16 * MAX_TEXT_BYTES  # captions with their weights, their file, and what other programs say
 NUM_LOOKED_AT = 32  # clips whose facts stand for all
 BRACES = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -257,16 +258,16 @@ def _split(name: str) -> tuple[str, str]:
 
 def _words(key: str, files: Mapping[str, Member], file: BinaryIO) -> Words:
     """Captions of a sample: those in its .json, or its .txt, or its name."""
-    if ".json" in files and (said := _said_in(_content(files[".json"], file))) is not None:
+    if ".json" in files and (said := _said_in(_content(files[".json"], file, MAX_JSON_BYTES))) is not None:
         return choose_words(key, text=None, metadata={"": Metadata("its .json", {key: said}, ())})
-    text = next((_content(files[ending], file) for ending in TEXT_ENDINGS if ending in files), None)
+    text = next((_content(files[ending], file, MAX_TEXT_BYTES) for ending in TEXT_ENDINGS if ending in files), None)
     return choose_words(key, text=text, metadata={})
 
 
-def _content(member: Member, file: BinaryIO) -> str:
+def _content(member: Member, file: BinaryIO, max_bytes: int) -> str:
     name = member.name.rpartition("/")[2]
-    if member.size > MAX_TEXT_BYTES:
-        raise ClipError(f"has a caption file {name} of more than {MAX_TEXT_BYTES >> 10} KB")
+    if member.size > max_bytes:
+        raise ClipError(f"has a caption file {name} of more than {max_bytes >> 10} KB")
     file.seek(member.offset)
     try:
         return file.read(member.size).decode("utf-8-sig")

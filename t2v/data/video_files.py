@@ -5,9 +5,10 @@ import os
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from t2v.data import gif
 from t2v.data.clip import composite
@@ -140,15 +141,15 @@ def _decode_gif(data: bytes) -> str | None:
 
 
 def _decode_webp(data: bytes) -> str | None:
-    exif = _open_image(data, "WEBP").getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
+    exif = _read_image(data, "WEBP", lambda image: image.getexif().get_ifd(EXIF_IFD)).get(USER_COMMENT, b"")
     if not isinstance(exif, bytes):  # another program's file
         return None
     return exif.removeprefix(EXIF_UNICODE).decode("utf-16-be", errors="replace") or None
 
 
 def _decode_png(data: bytes) -> str | None:
-    image = _open_image(data, "PNG")
-    return getattr(image, "text", {}).get("Comment")
+    comment = _read_image(data, "PNG", lambda image: image.text.get("Comment"))
+    return None if comment is None else str(comment)
 
 
 def _decode_video(data: bytes) -> str | None:
@@ -156,16 +157,18 @@ def _decode_video(data: bytes) -> str | None:
 
     try:
         tags = iio.immeta(data, plugin="pyav")
-    except (OSError, ValueError, IndexError):
+    except Exception:  # what a decoder says of damage is of every kind
         raise ClipError("is not a readable video") from None
     return next((str(text) for name, text in tags.items() if name.lower() == "comment"), None)
 
 
-def _open_image(data: bytes, kind: str) -> Image.Image:
+def _read_image(data: bytes, kind: str, read: Callable[[Any], Any]) -> Any:
+    """What `read` finds in an opened picture, of which parts are only looked at when they are asked for."""
     try:
-        return Image.open(io.BytesIO(data), formats=[kind])
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
-        raise ClipError("is empty" if not data else f"is not a {kind}") from None
+        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+            return read(image)
+    except Exception:
+        raise ClipError("is empty" if not data else f"is not a readable {kind}") from None
 
 
 ENCODERS: dict[str, Callable[[np.ndarray, float, str | None], bytes]] = {

@@ -42,7 +42,7 @@ def fixed_large(schedule: Schedule, t: Tensor, values: Tensor) -> Tensor:
 
     Ho et al. 2020, section 3.2.
     """
-    log_variance = torch.cat((_posterior_log_variance(schedule)[:1], schedule.betas[1:].log()))
+    log_variance = torch.cat((_posterior_log_variance(schedule)[:1], _log_beta(schedule)[1:]))
     return spread(log_variance[t.cpu()], values)
 
 
@@ -57,7 +57,7 @@ def learned_range(schedule: Schedule, t: Tensor, values: Tensor) -> Tensor:
     Nichol & Dhariwal 2021, eq. 15.
     """
     low = fixed_small(schedule, t, values)
-    high = spread(schedule.betas[t.cpu()].log(), values)
+    high = spread(_log_beta(schedule)[t.cpu()], values)
     return low + (values + 1) / 2 * (high - low)
 
 
@@ -67,6 +67,11 @@ def _posterior_log_variance(schedule: Schedule) -> Tensor:
     if variance[0] == 0 and len(variance) > 1:
         variance[0] = variance[1]
     return variance.clamp(min=MIN_VARIANCE).log()
+
+
+def _log_beta(schedule: Schedule) -> Tensor:
+    """num_timesteps, float64; finite where a walk visits a level twice, between which there is no step at all."""
+    return schedule.betas.clamp(min=MIN_VARIANCE).log()
 
 
 VARIANCES: dict[str, Variance] = {

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
@@ -38,43 +38,49 @@ class Level(NamedTuple):
 class Likelihood:
     """What is known so far.
 
-    bits: a mean for each few clips; mixed_bits: of the network's answers mixed with what it was shown
-    losses, x0_errors: a row for each few clips
+    sizes: clips of each few that share timesteps; bits: a mean for each few
+    mixed_bits: of the network's answers mixed with what it was shown; losses, x0_errors: a row for each few
     """
 
     times: list[int]
     signals: list[float]
     num_asked: int
-    num_clips: int = 0
+    sizes: list[int] = field(default_factory=list)
     bits: list[float] = field(default_factory=list)
     mixed_bits: list[float] = field(default_factory=list)
     losses: list[list[float]] = field(default_factory=list)
     x0_errors: list[list[float]] = field(default_factory=list)
 
     @property
+    def num_clips(self) -> int:
+        """Clips looked at."""
+        return sum(self.sizes)
+
+    @property
     def mean_bits(self) -> float:
         """Bits per dimension."""
-        return fmean(self.bits)
+        return fmean(self.bits, self.sizes)
 
     @property
     def mean_mixed_bits(self) -> float:
         """Bits per dimension of the answers mixed with what was shown."""
-        return fmean(self.mixed_bits)
+        return fmean(self.mixed_bits, self.sizes)
 
     @property
     def standard_error(self) -> float:
         """Of the bits: from looking at some clips and some timesteps. nan where a single group was looked at."""
-        return _standard_error(self.bits)
+        return self._standard_error(self.bits)
 
     @property
     def mixed_standard_error(self) -> float:
         """The same of the mixed ones."""
-        return _standard_error(self.mixed_bits)
+        return self._standard_error(self.mixed_bits)
 
     @property
     def levels(self) -> list[Level]:
         """From the least noise to the most."""
-        means = [[fmean(column) for column in zip(*rows, strict=True)] for rows in (self.losses, self.x0_errors)]
+        tables = self.losses, self.x0_errors
+        means = [[fmean(column, self.sizes) for column in zip(*rows, strict=True)] for rows in tables]
         return [Level(*level) for level in zip(self.times, self.signals, *means, strict=True)]
 
     def as_dict(self) -> dict[str, Any]:
@@ -92,9 +98,14 @@ class Likelihood:
             "levels": [level._asdict() for level in self.levels],
         }
 
-
-def _standard_error(bits: list[float]) -> float:
-    return stdev(bits) / math.sqrt(len(bits)) if len(bits) > 1 else math.nan
+    def _standard_error(self, bits: list[float]) -> float:
+        """Of the weighted mean, from how far the groups lie from it."""
+        number = len(bits)
+        if number < 2:
+            return math.nan
+        mean = fmean(bits, self.sizes)
+        squares = ((size * (one - mean)) ** 2 for size, one in zip(self.sizes, bits, strict=True))
+        return math.sqrt(sum(squares) * number / (number - 1)) / self.num_clips
 
 
 def unmeasured(diffusion: GaussianDiffusion, num_clips: int) -> Likelihood:
@@ -126,7 +137,7 @@ def measure_likelihood(
         into.mixed_bits.append(float(mixed.mean()))
         into.losses.append([loss for loss, _ in errors])
         into.x0_errors.append([error for _, error in errors])
-        into.num_clips += len(few)
+        into.sizes.append(len(few))
         yield len(few)
 
 

@@ -141,7 +141,7 @@ def _features(clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
 def _means(
     measure: Callable[[NDArray[np.uint8]], float], drawn: Sequence[NDArray[np.uint8]], real: RealClips
 ) -> Beside:
-    return Beside(fmean(map(measure, drawn)), fmean(map(measure, real.frames)))
+    return Beside(*(fmean(measure(as_rgb(frames)) for frames in clips) for clips in (drawn, real.frames)))
 
 
 def _no_copies(real: RealData) -> str:

@@ -70,6 +70,8 @@ def read_real(
         others = _loaded(request.held_out, pixels, recipe.text.template, cache, say)
         known, held_out = _windows(loaded, data), _windows(others, data, first_only=True)
         about = f"{request.held_out}, against the clips of {request.clips}"
+        if not len(held_out):
+            raise DatasetError(f"no clip of {request.held_out} is longer than a still; name clips that move")
     else:
         split = split_loaded(loaded, data.hold_out)
         known = _windows(_some(loaded, split.training), data)
@@ -77,7 +79,9 @@ def read_real(
         about = f"those of {request.clips} that training held out ({data.hold_out:.1%})"
     is_trained_on = not len(held_out)
     if is_trained_on:
-        held_out, about = _windows(loaded, data, first_only=True), f"{request.clips}, trained on: none was held out"
+        held_out = _windows(loaded, data, first_only=True)
+        none = "of those held out none moves" if data.hold_out else "none was held out"
+        about = f"{request.clips}, trained on: {none}"
     if not len(held_out):
         raise DatasetError(f"no clip of {request.clips} is longer than a still; give clips that move")
     yield RealData(_spread(held_out, request.num_held_out), _spread(known, request.num_known), is_trained_on, about)

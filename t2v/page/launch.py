@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -64,6 +65,7 @@ def serve_page(
     login = None if auth is None else _login(auth)
     if host not in LOOPBACK and login is None:
         raise SettingsError(f"other machines can reach {host}: set a login with --auth user:password, or use 127.0.0.1")
+    _check_host(host)
     with _own_folder() as folder:
         import gradio as gr
         from starlette.middleware import Middleware
@@ -85,7 +87,7 @@ def serve_page(
         page._queue.progress_update_sleep_when_free = PROGRESS_BARS_EVERY_S
         try:
             _, address, _ = page.launch(
-                server_name=host,
+                server_name=f"[{host}]" if ":" in host else host,  # of IPv6, as addresses are written
                 server_port=port,
                 auth=login,
                 share=False,
@@ -113,6 +115,19 @@ def serve_page(
             yield address
         finally:
             page.close(verbose=False)
+
+
+def _check_host(host: str) -> None:
+    """Raise SettingsError unless this machine can be reached by that name or address."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(address)
+    except OSError as error:
+        raise SettingsError(
+            f"the page cannot be served at {host}: {error.strerror}; --host takes an address of this machine, "
+            "such as 127.0.0.1, or 0.0.0.0 for all of them"
+        ) from None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Whatever moment a crash picks, the run folder holds a whole step."""
 
 import builtins
+import json
 import os
 from pathlib import Path
 
@@ -152,6 +153,12 @@ def test_a_step_without_one_of_its_averages_is_damaged(run: RunFolder) -> None:
     assert saved.is_whole()
     (saved.path / "ema-0.9999.safetensors").unlink()
     assert not saved.is_whole()
+
+
+def test_a_name_that_is_not_utf8_is_told_by_its_bytes(run: RunFolder) -> None:
+    folder = os.fsdecode(b"caf\xe9")
+    run.write_text(run.plan, json.dumps({"clips": folder, "about": "café"}, ensure_ascii=False))
+    assert json.loads(run.plan.read_text()) == {"clips": folder, "about": "café"}
 
 
 def test_a_run_is_trained_by_one_at_a_time(run: RunFolder) -> None:

@@ -1,5 +1,8 @@
 """`t2v pack`: a folder becomes shards, and what is not in them is said."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -27,6 +30,25 @@ def test_a_folder_is_packed_and_the_next_command_is_the_answer(t2v, gifs):
     assert len(shards) > 1
     assert f"4 clips in {len(shards)} shards" in err
     assert {clip.captions for clip in scan_shards(shards).clips} == {("red kite",)}
+
+
+def test_the_folder_one_stands_in_is_filled(t2v, gifs, monkeypatch, tmp_path):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    status, out, _ = t2v("pack", gifs, ".")
+    assert (status, out) == (0, "t2v train .\n")
+    assert [path.name for path in find_shards(Path())] == ["000000.tar"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_clip_with_a_great_many_captions_is_packed_and_read(t2v, gifs):
+    captions = [f"a red kite number {number} over the hill" for number in range(400)]
+    lines = [json.dumps({"file_name": "red kite 0.gif", "captions": captions, "weights": [1.0] * 400})]
+    (gifs / "metadata.jsonl").write_text("\n".join(lines))
+    assert t2v("pack", gifs, "shards")[0] == 0
+    scan = scan_shards(find_shards(gifs.parent / "shards"))
+    assert not scan.left_out
+    assert max(len(clip.captions) for clip in scan.clips) == 400
 
 
 def test_shards_are_not_written_over(refused, t2v, gifs):

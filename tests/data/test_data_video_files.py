@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 
 import imageio.v3 as iio
 import numpy as np
@@ -110,6 +111,22 @@ def test_a_failed_write_leaves_the_old_file_and_no_scrap(tmp_path, monkeypatch):
 def test_a_place_that_does_not_exist_is_said(tmp_path):
     with pytest.raises(ClipError, match=r"clip\.gif cannot be written: No such file or directory"):
         write_clip(tmp_path / "nowhere" / "clip.gif", moving_square(), frame_ms=100, metadata=None)
+
+
+@pytest.mark.parametrize("ending", ENCODERS)
+def test_metadata_of_a_damaged_file_is_read_or_a_clear_error(tmp_path, ending):
+    """Whatever a decoder says of damage, it is a ClipError that names the file."""
+    path = tmp_path / f"x{ending}"
+    write_clip(path, moving_square(), frame_ms=100, metadata=METADATA)
+    whole = path.read_bytes()
+    damage = np.random.default_rng(0)
+    for _ in range(200):
+        data = bytearray(whole[: damage.integers(1, len(whole))] if damage.random() < 0.5 else whole)
+        for place in damage.integers(0, min(len(data), 400), 6):
+            data[place] = damage.integers(256)
+        path.write_bytes(data)
+        with suppress(ClipError):
+            read_metadata(path)
 
 
 @pytest.mark.parametrize("ending", ENCODERS)

@@ -34,6 +34,13 @@ def test_every_variance_is_finite_at_every_timestep(name, zero_terminal_snr):
         assert found.isfinite().all() and (found > 0).all()
 
 
+@pytest.mark.parametrize("name", VARIANCES)
+def test_every_variance_is_finite_where_a_walk_visits_a_level_twice(name):
+    walk = space(make_schedule("linear", 1000), "quadratic", 50)
+    assert (walk.betas == 0).any()
+    assert variance(name, -0.3, walk, torch.arange(walk.num_timesteps)).isfinite().all()
+
+
 @pytest.mark.parametrize("name", [name for name in VARIANCES if not VARIANCES[name].is_learned])
 def test_a_fixed_variance_does_not_listen(name):
     assert variance(name, -3.0).equal(variance(name, 3.0))

@@ -1,17 +1,19 @@
 """Real clips: which are looked at, how probable they are, and what drawn ones are held against."""
 
 import math
+from statistics import stdev
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from t2v.config import GenerationSettings
 from t2v.data.split import is_held_out
 from t2v.data.video_files import write_clip
 from t2v.data.worlds import draw_world
 from t2v.errors import DatasetError, SettingsError
-from t2v.evaluate.likelihood import measure_likelihood, unmeasured
+from t2v.evaluate.likelihood import Likelihood, measure_likelihood, unmeasured
 from t2v.evaluate.likeness import likeness
 from t2v.evaluate.real import RealClips, RealData, read_real
 from t2v.evaluate.request import EvaluationRequest
@@ -108,6 +110,14 @@ def test_a_folder_of_others_is_what_was_not_trained_on(model, folder, tmp_path):
     assert (len(found.held_out), len(found.known)) == (1, 29)
 
 
+def test_a_folder_of_others_in_which_nothing_moves_is_refused(model, folder, tmp_path):
+    others = tmp_path / "others"
+    others.mkdir()
+    Image.new("RGB", (16, 16)).save(others / "still.png")
+    with pytest.raises(DatasetError, match=r"no clip of .*others is longer than a still"):
+        real(model(), clips=folder, held_out=others)
+
+
 def test_clips_are_seen_as_training_sees_them(model, folder):
     found = real(model(), clips=folder)
     assert found.known.frames[0].shape == (4, 16, 16, 3)
@@ -187,6 +197,16 @@ def test_answers_are_also_mixed_with_what_was_shown_and_asked_for_once(model, un
     assert measured(service, clips, known=dark).mean_mixed_bits > found.mean_mixed_bits  # taken for exact
 
 
+def test_every_clip_counts_alike_however_they_are_grouped():
+    found = Likelihood([10], [0.9], 5, sizes=[4, 1], bits=[1.0, 6.0], mixed_bits=[2.0, 12.0])
+    found.losses, found.x0_errors = [[0.1], [0.6]], [[1.0], [6.0]]
+    assert (found.num_clips, found.mean_bits, found.mean_mixed_bits) == (5, 2.0, 4.0)
+    assert (found.levels[0].loss, found.levels[0].x0_error) == (pytest.approx(0.2), 2.0)
+    assert found.standard_error == pytest.approx(math.sqrt(2 * (4**2 + 4**2)) / 5)
+    even = Likelihood([10], [0.9], 8, sizes=[4, 4], bits=[1.0, 6.0])
+    assert even.standard_error == pytest.approx(stdev(even.bits) / math.sqrt(2))
+
+
 def test_equal_seeds_give_equal_figures_whatever_comes_after(model, unknown, monkeypatch):
     monkeypatch.setattr("t2v.evaluate.likelihood.NUM_STRATA", 4)
     service = model()
@@ -223,6 +243,15 @@ def test_a_mirror_image_is_a_copy_where_training_mirrors(known, unknown):
     turned = [frames[:, :, ::-1] for frames in known[:10]]
     shares = [likeness(turned, as_data(known, unknown), mirrored=mirrored).copies.share for mirrored in (True, False)]
     assert shares[0] == 1.0 and shares[1] < 0.5
+
+
+def test_motion_of_clips_with_alpha_is_that_of_what_is_seen(known, unknown):
+    def clear(clips):
+        """Of different colours behind an alpha of 0."""
+        return [np.concatenate([frames, np.zeros_like(frames[..., :1])], axis=-1) for frames in clips]
+
+    found = likeness(clear(known[:8]), as_data(clear(known), clear(unknown)), mirrored=False)
+    assert found.motion == (0, 0)
 
 
 def test_real_clips_lie_at_the_floor_and_noise_does_not(known, unknown):

@@ -181,7 +181,7 @@ MISTAKES = [
     ({"eta": "nan"}, "Eta: Input should be"),
     ({"seed": -1}, "Seed: Input should be greater than or equal to 0, not -1."),
     ({"num_clips": 65}, "Num_clips: Input should be less than or equal to 64, not 65."),
-    ({"fps": 99}, "A GIF shows 0.01 to 50 frames a second, not 99; write .mp4 or .webp."),
+    ({"fps": 99}, "A GIF shows 0.01 to 50 frames a second, not 99; write .mp4 or .webm."),
     ({"checkpoint": "none"}, "There is no checkpoint 'none' here any more; choose another."),
     ({"checkpoint": "/etc/passwd"}, "There is no checkpoint '/etc/passwd' here any more; choose another."),
     ({"checkpoint": ["none"]}, "There is no checkpoint \"['none']\" here any more; choose another."),

@@ -23,6 +23,27 @@ def test_other_machines_are_let_in_only_with_a_login(host):
         serving(host=host)
 
 
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.7"])
+def test_a_host_that_is_not_this_machine_is_named(host, monkeypatch):
+    def look_up(name, port, **options):
+        if name != "192.0.2.7":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (name, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(
+        SettingsError, match=rf"cannot be served at {host}: .*; --host takes an address of this machine"
+    ):
+        serving(host=host, auth="anna:secret")
+
+
+def test_the_page_is_served_at_loopback_of_ipv6_too():
+    with serve_page(host="::1") as address:
+        assert address.startswith("http://[::1]:")
+        with socket.create_connection(("::1", int(address.rstrip("/").rpartition(":")[2]))):
+            pass
+
+
 @pytest.mark.parametrize("auth", ["anna", ":secret", "anna:", ""])
 def test_a_login_has_two_parts(auth):
     with pytest.raises(SettingsError, match="--auth takes user:password"):
