@@ -193,6 +193,12 @@ class GenerationService:
             hints.append("this model was trained without captions, so no text has an effect")
         if settings.size not in (None, self.header.size):
             hints.append(f"this model was trained at {self.header.size} pixels; {settings.size} may look wrong")
+        learned_steps = self.diffusion.num_timesteps
+        if self.diffusion.prediction == "previous" and settings.num_steps != learned_steps:
+            hints.append(
+                f"this model says the clip one of its {learned_steps} steps cleaner, and fewer steps draw it wrongly; "
+                f"take sampler ddpm in {learned_steps} steps"
+            )
         draws_still = settings.num_frames == 1 and self.header.still_share
         fewest, most = data.lengths or (data.num_frames, data.num_frames)
         if settings.num_frames is not None and not fewest <= settings.num_frames <= most and not draws_still:

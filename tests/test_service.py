@@ -346,6 +346,13 @@ def test_hints_name_what_training_never_saw(service):
     assert "no effect" in service.hints(asked(negative="night", guidance_scale=1))[0]
 
 
+def test_a_model_of_steps_that_are_one_cleaner_is_to_walk_them_all(make_checkpoint):
+    recipe = {"diffusion": {"prediction": "previous", "num_timesteps": 40}}
+    service = GenerationService.load(make_checkpoint(recipe=recipe), device="cpu")
+    assert "take sampler ddpm in 40 steps" in service.hints(asked("", num_steps=16))[0]
+    assert service.hints(asked("", num_steps=40, sampler="ddpm")) == []
+
+
 def test_a_prompt_unlike_the_template_of_the_captions_is_told(make_checkpoint, fake_encoder):
     recipe = {"text": {"template": "a sprite of {caption}"}}
     service = GenerationService.load(make_checkpoint(cond_dim=fake_encoder.dim, recipe=recipe), device="cpu")
