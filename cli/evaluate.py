@@ -66,13 +66,17 @@ def evaluate(
     num_held_out: Annotated[
         int | None,
         typer.Option(
-            "--real-clips", min=8, help=f"Real clips that likelihood and likeness look at, at most. [{NUM_HELD_OUT}]"
+            "--real-clips",
+            min=8,
+            help=f"Real clips that likelihood and likeness look at, at most (default: {NUM_HELD_OUT}).",
         ),
     ] = None,
     num_known: Annotated[
         int | None,
         typer.Option(
-            "--known-clips", min=1, help=f"Clips of training that are searched for copies, at most. [{NUM_KNOWN}]"
+            "--known-clips",
+            min=1,
+            help=f"Clips of training that are searched for copies, at most (default: {NUM_KNOWN}).",
         ),
     ] = None,
     guide: Annotated[Path | None, typer.Option(help="A weaker checkpoint to guide away from (autoguidance).")] = None,
