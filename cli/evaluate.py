@@ -15,6 +15,8 @@ from t2v.cli.generate import NAMES
 from t2v.cli.options import settings_options
 from t2v.config import (
     MAX_SEED,
+    NUM_HELD_OUT,
+    NUM_KNOWN,
     DeviceName,
     FamilyName,
     GenerationSettings,
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from t2v.evaluate.report import Report
     from t2v.evaluate.run import Evaluation
 
-NUM_HELD_OUT = 256
-NUM_KNOWN = 2000
 INTERRUPTED = 128 + signal.SIGINT
 SPLIT_NAMES = [name for name in get_args(SplitName) if name != "all"]
 
@@ -182,10 +182,7 @@ def _check_place(path: Path | None, ending: str) -> None:
 def _write(path: Path | None, content: Callable[[], str]) -> None:
     if path is None:
         return
-    from t2v.checkpoint.atomic import write_atomically
+    from t2v.checkpoint.atomic import write_text
 
-    text = content()
-    # A name of a folder that is not UTF-8 is spelled out.
-    content_bytes = text.encode("utf-8", errors="backslashreplace")
-    write_atomically(path, lambda temporary: temporary.write_bytes(content_bytes))
+    write_text(path, content())
     say(f"wrote {path}")

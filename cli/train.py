@@ -60,7 +60,7 @@ def train(
     Ctrl-C saves and prints the command that goes on; a second Ctrl-C ends at once.
     """
     from t2v.training.request import TrainRequest
-    from t2v.training.start import opened_run
+    from t2v.training.start import hold_run
 
     request = TrainRequest(
         clips=gifs,
@@ -75,7 +75,7 @@ def train(
         overrides=parse_assignments(assignments or []),
         device=device,
     )
-    with opened_run(request, say) as ready:
+    with hold_run(request, say) as ready:
         if ready.is_finished:
             done, run = ready.training.step, request.run.path
             say(f"{run} is finished at step {done}; extend it with --steps {2 * done}, or start anew with --fresh")

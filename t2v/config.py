@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 CAPTION_PLACEHOLDER = "{caption}"
+NUM_HELD_OUT = 256  # real clips that an evaluation looks at, at most
+NUM_KNOWN = 2000  # clips of training that it searches for copies, at most
 MAX_SEED = 2**53 - 1  # exact in JSON and in JavaScript, so that a page never rounds a seed
 
 SpatialAttentionName = Literal["linear", "full", "none"]

@@ -30,6 +30,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     sync(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file as `write_atomically` does. Names that are not UTF-8 have their odd bytes as `\\udcxx`.
+
+    JSON reads those back as they were.
+    """
+    content = text.encode("utf-8", errors="backslashreplace")
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file, with the rights that any new file has here (safetensors keeps its files private).
 

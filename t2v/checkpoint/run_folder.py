@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from t2v.checkpoint.atomic import file_sha256, sync, write_atomically
+from t2v.checkpoint.atomic import file_sha256, sync, write_atomically, write_text
 from t2v.errors import RunError
 
 MANIFEST = "manifest.json"
@@ -126,7 +126,7 @@ class RunFolder:
         its holder, however that ends; its empty file stays behind a kill and is in nobody's way.
         """
         path = self.path.resolve()
-        missing = not path.parent.exists()
+        missing = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.with_name(f".{path.name}.lock")
         lock = FileLock(file)
@@ -142,9 +142,9 @@ class RunFolder:
             with suppress(OSError):  # Windows lets nobody delete a file that is open
                 file.unlink(missing_ok=True)  # while it is held: whoever takes it afterwards sees that it is gone
             lock.release()
-            if missing:
-                with suppress(OSError):
-                    path.parent.rmdir()
+            with suppress(OSError):  # a run lies there now
+                for folder in missing:
+                    folder.rmdir()
 
     def create(self) -> None:
         """Make the folders, over the rest of a start that was cut short. Raises RunError as check_free does."""
@@ -228,9 +228,8 @@ class RunFolder:
         self.write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
     def write_text(self, path: Path, text: str) -> None:
-        """Replace a text file of the run. Of names that are not UTF-8, JSON tells the odd bytes as escapes."""
-        content = text.encode("utf-8", errors="backslashreplace")
-        write_atomically(path, lambda temporary: temporary.write_bytes(content))
+        """Replace a text file of the run."""
+        write_text(path, text)
 
     def append_log(self, entry: dict[str, Any]) -> None:
         """Add one line to log.jsonl."""

@@ -5,10 +5,9 @@ import os
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from t2v.data import gif
 from t2v.data.clip import composite
@@ -66,6 +65,10 @@ def read_metadata(path: Path | str) -> str | None:
         return decode(read_bytes(path))
     except ClipError as error:
         raise ClipError(f"{path} {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # a decoder's own surprise at a broken file, of any kind
+        raise ClipError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
 
 def _encode_gif(frames: np.ndarray, frame_ms: float, metadata: str | None) -> bytes:
@@ -141,15 +144,15 @@ def _decode_gif(data: bytes) -> str | None:
 
 
 def _decode_webp(data: bytes) -> str | None:
-    exif = _read_image(data, "WEBP", lambda image: image.getexif().get_ifd(EXIF_IFD)).get(USER_COMMENT, b"")
+    exif = _open_image(data, "WEBP").getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
     if not isinstance(exif, bytes):  # another program's file
         return None
     return exif.removeprefix(EXIF_UNICODE).decode("utf-16-be", errors="replace") or None
 
 
 def _decode_png(data: bytes) -> str | None:
-    comment = _read_image(data, "PNG", lambda image: image.text.get("Comment"))
-    return None if comment is None else str(comment)
+    image = _open_image(data, "PNG")
+    return getattr(image, "text", {}).get("Comment")
 
 
 def _decode_video(data: bytes) -> str | None:
@@ -157,18 +160,16 @@ def _decode_video(data: bytes) -> str | None:
 
     try:
         tags = iio.immeta(data, plugin="pyav")
-    except Exception:  # what a decoder says of damage is of every kind
+    except (OSError, ValueError, IndexError):
         raise ClipError("is not a readable video") from None
     return next((str(text) for name, text in tags.items() if name.lower() == "comment"), None)
 
 
-def _read_image(data: bytes, kind: str, read: Callable[[Any], Any]) -> Any:
-    """What `read` finds in an opened picture, of which parts are only looked at when they are asked for."""
+def _open_image(data: bytes, kind: str) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            return read(image)
-    except Exception:
-        raise ClipError("is empty" if not data else f"is not a readable {kind}") from None
+        return Image.open(io.BytesIO(data), formats=[kind])
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
+        raise ClipError("is empty" if not data else f"is not a {kind}") from None
 
 
 ENCODERS: dict[str, Callable[[np.ndarray, float, str | None], bytes]] = {

@@ -80,8 +80,7 @@ def read_real(
     is_trained_on = not len(held_out)
     if is_trained_on:
         held_out = _windows(loaded, data, first_only=True)
-        none = "of those held out none moves" if data.hold_out else "none was held out"
-        about = f"{request.clips}, trained on: {none}"
+        about = f"{request.clips}, trained on: none that moves was held out"
     if not len(held_out):
         raise DatasetError(f"no clip of {request.clips} is longer than a still; give clips that move")
     yield RealData(_spread(held_out, request.num_held_out), _spread(known, request.num_known), is_trained_on, about)

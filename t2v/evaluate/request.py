@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
 
-from t2v.config import FamilyName, GenerationSettings, MeasureName, SplitName
+from t2v.config import NUM_HELD_OUT, NUM_KNOWN, FamilyName, GenerationSettings, MeasureName, SplitName
 from t2v.errors import SettingsError
 
 Name = TypeVar("Name", bound=str)
@@ -34,8 +34,8 @@ class EvaluationRequest:
     num_prompts: int | None = None
     clips: Path | None = None
     held_out: Path | None = None
-    num_held_out: int = 256
-    num_known: int = 2000
+    num_held_out: int = NUM_HELD_OUT
+    num_known: int = NUM_KNOWN
 
     @property
     def seed(self) -> int:

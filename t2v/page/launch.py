@@ -123,9 +123,10 @@ def _check_host(host: str) -> None:
         family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
             probe.bind(address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # of a name that cannot be one
+        why = getattr(error, "strerror", None) or "it is no name of a machine"
         raise SettingsError(
-            f"the page cannot be served at {host}: {error.strerror}; --host takes an address of this machine, "
+            f"the page cannot be served at {host}: {why}; --host takes an address of this machine, "
             "such as 127.0.0.1, or 0.0.0.0 for all of them"
         ) from None
 

@@ -91,7 +91,7 @@ class ReadyRun:
 
 
 @contextmanager
-def opened_run(request: TrainRequest, say: Say) -> Iterator[ReadyRun]:
+def hold_run(request: TrainRequest, say: Say) -> Iterator[ReadyRun]:
     """`open_run`, with the run kept from other processes meanwhile, and parted from this run's own at the end.
 
     Raises what that does, and RunError where another process trains the run.

@@ -182,6 +182,6 @@ def test_a_lock_that_a_kill_left_is_in_nobodys_way(run: RunFolder) -> None:
 
 
 def test_a_refused_start_leaves_no_folder_behind(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="refused"), RunFolder(tmp_path / "runs" / "cats").locked():
+    with pytest.raises(RunError, match="refused"), RunFolder(tmp_path / "my" / "runs" / "cats").locked():
         raise RunError("refused")
     assert not any(tmp_path.iterdir())

@@ -97,7 +97,7 @@ def test_held_out_clips_are_those_that_training_held_out(model, folder):
 
 def test_where_none_was_held_out_that_is_said(model, folder):
     found = real(model(), clips=folder)
-    assert found.is_trained_on and "none was held out" in found.about
+    assert found.is_trained_on and "trained on: none that moves was held out" in found.about
     assert len(found.held_out) == len(found.known) == 30
 
 

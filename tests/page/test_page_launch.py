@@ -1,5 +1,6 @@
 """Starting the page: on loopback only, unless there is a login; what cannot be served is said before it is tried."""
 
+import re
 import socket
 import time
 from contextlib import ExitStack
@@ -23,16 +24,17 @@ def test_other_machines_are_let_in_only_with_a_login(host):
         serving(host=host)
 
 
-@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.7"])
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.7", "..", "a" * 70])
 def test_a_host_that_is_not_this_machine_is_named(host, monkeypatch):
     def look_up(name, port, **options):
+        name.encode("idna")
         if name != "192.0.2.7":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (name, port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with pytest.raises(
-        SettingsError, match=rf"cannot be served at {host}: .*; --host takes an address of this machine"
+        SettingsError, match=rf"cannot be served at {re.escape(host)}: .*; --host takes an address of this machine"
     ):
         serving(host=host, auth="anna:secret")
 
